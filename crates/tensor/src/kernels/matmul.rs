@@ -1,0 +1,313 @@
+//! Matrix products, all through one function around the `gemm` crate.
+#![expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
+
+use std::any::TypeId;
+
+use crate::element::{Element, Float};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Multiply-adds from which on a product is worth a second thread.
+const PARALLEL: usize = 2 << 20;
+
+/// A strided matrix inside a slice.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) start: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: isize,
+    pub(crate) column_stride: isize,
+}
+
+impl<'a, T: Element> MatRef<'a, T> {
+    /// The last two dims of `x`, at `start`.
+    fn of(x: &'a Tensor<T>, start: usize) -> Self {
+        let [.., rows, columns] = *x.shape() else { unreachable!("bug: rank checked by matmul") };
+        let [.., row_stride, column_stride] = x.layout.strides[..] else {
+            unreachable!("bug: as many strides as sizes")
+        };
+        MatRef { data: x.buffer.as_slice(), start, rows, columns, row_stride, column_stride }
+    }
+
+    fn t(self) -> Self {
+        MatRef {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Panics unless every element lies inside `data`. There must be at least one.
+    fn assert_in_bounds(&self) {
+        let reach = |n: usize, stride: isize| (n as isize - 1) * stride;
+        let ends = [reach(self.rows, self.row_stride), reach(self.columns, self.column_stride)];
+        let low = self.start as isize + ends.iter().map(|e| (*e).min(0)).sum::<isize>();
+        let high = self.start as isize + ends.iter().map(|e| (*e).max(0)).sum::<isize>();
+        assert!(low >= 0 && (high as usize) < self.data.len(), "bug: matrix outside its buffer");
+    }
+}
+
+/// `dst = lhs·rhs`, or `dst += lhs·rhs`; `dst` is row-major and exactly of the product's size. The
+/// bits do not depend on the number of threads.
+pub(crate) fn gemm<T: Float>(
+    dst: &mut [T],
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    accumulate: bool,
+) {
+    // The crate dispatches on the type by itself and would panic for any other.
+    const { assert!(size_of::<T>() == 4 || size_of::<T>() == 8) };
+    debug_assert!([TypeId::of::<f32>(), TypeId::of::<f64>()].contains(&TypeId::of::<T>()));
+    let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
+    assert!(rhs.rows == k && dst.len() == m * n, "bug: matrix sizes do not fit");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if !accumulate {
+            dst.fill(T::ZERO);
+        }
+        return;
+    }
+    lhs.assert_in_bounds();
+    rhs.assert_in_bounds();
+    let threads = rayon::current_num_threads();
+    let parallelism = if threads > 1 && m * n * k >= PARALLEL {
+        gemm::Parallelism::Rayon(threads)
+    } else {
+        gemm::Parallelism::None
+    };
+    // SAFETY: `start` is inside `data`, as part of what `assert_in_bounds` checked.
+    let lhs_pointer = unsafe { lhs.data.as_ptr().add(lhs.start) };
+    // SAFETY: as above.
+    let rhs_pointer = unsafe { rhs.data.as_ptr().add(rhs.start) };
+    // SAFETY: every element that the sizes and strides reach lies inside the slices: checked above
+    // for both operands, and `dst` holds m·n elements; `dst` is exclusively borrowed. With
+    // `read_dst` false the old content of `dst` is not read. `T` is f32 or f64 (`Float` is sealed).
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            lhs_pointer,
+            lhs.column_stride,
+            lhs.row_stride,
+            rhs_pointer,
+            rhs.column_stride,
+            rhs.row_stride,
+            T::ONE, // factor of dst, where it is read
+            T::ONE, // factor of the product
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Products.
+impl<T: Float> Tensor<T> {
+    /// Matrix product over the last two dims; leading dims broadcast. A vector on the left is a row,
+    /// on the right a column, and its dim is dropped from the result. `torch.matmul`.
+    ///
+    /// # Shape
+    /// `[.., M, K] · [.., K, N]` → `[.., M, N]`.
+    ///
+    /// # Errors
+    /// [`Error::RankMismatch`] for rank 0, [`Error::InnerDimensions`] if the K differ,
+    /// [`Error::ShapeMismatch`] if the leading dims do not broadcast.
+    pub fn matmul(&self, rhs: &Self) -> Result<Self> {
+        for x in [self, rhs] {
+            if x.rank() == 0 {
+                return Err(Error::RankMismatch {
+                    op: "matmul",
+                    expected: "a vector or matrix",
+                    shape: vec![],
+                });
+            }
+        }
+        if self.rank() == 1 {
+            let row = self.unsqueeze(0)?.matmul(rhs)?;
+            return if rhs.rank() == 1 { Ok(row) } else { row.squeeze(-2) };
+        }
+        if rhs.rank() == 1 {
+            return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);
+        }
+        let (lead, [m, k]) = split(self.shape());
+        let (rhs_lead, [rhs_k, n]) = split(rhs.shape());
+        if k != rhs_k {
+            return Err(Error::InnerDimensions {
+                op: "matmul",
+                lhs: self.shape().to_vec(),
+                rhs: rhs.shape().to_vec(),
+            });
+        }
+        let batch = Shape::broadcast("matmul", lead, rhs_lead)?;
+        let with = |sizes: [usize; 2]| batch.iter().copied().chain(sizes).collect::<Shape>();
+        let (lhs, rhs) = (self.expand(with([m, k]))?, rhs.expand(with([k, n]))?);
+        let shape = with([m, n]);
+        shape.checked_numel("matmul", size_of::<T>())?;
+        Ok(Tensor::build(shape, |out| {
+            if m * n == 0 {
+                return;
+            }
+            for (i, out) in out.chunks_mut(m * n).enumerate() {
+                let (a, b) = (lead_position(&lhs, i), lead_position(&rhs, i));
+                T::gemm(out, MatRef::of(&lhs, a), MatRef::of(&rhs, b), false);
+            }
+        }))
+    }
+
+    /// `x·wᵀ + b` in one pass over the result, with `w` as PyTorch stores it.
+    ///
+    /// # Shape
+    /// `x: [.., K]`, `w: [N, K]`, `b: [N]` → `[.., N]`.
+    ///
+    /// # Errors
+    /// [`Error::RankMismatch`], [`Error::InnerDimensions`], or [`Error::ShapeMismatch`] for `b`.
+    pub fn linear(&self, w: &Self, b: Option<&Self>) -> Result<Self> {
+        let [n, k] = w.dims("linear")?;
+        let Some((&inner, lead)) = self.shape().split_last() else {
+            return Err(Error::RankMismatch {
+                op: "linear",
+                expected: "at least one dim",
+                shape: vec![],
+            });
+        };
+        if inner != k {
+            return Err(Error::InnerDimensions {
+                op: "linear",
+                lhs: self.shape().to_vec(),
+                rhs: w.shape().to_vec(),
+            });
+        }
+        if let Some(b) = b
+            && b.shape() != [n]
+        {
+            return Err(Error::ShapeMismatch {
+                op: "linear",
+                lhs: w.shape().to_vec(),
+                rhs: b.shape().to_vec(),
+            });
+        }
+        let m = lead.iter().product();
+        let x = self.reshape([m, k])?;
+        let shape: Shape = lead.iter().copied().chain([n]).collect();
+        shape.checked_numel("linear", size_of::<T>())?;
+        let b = b.map(Tensor::contiguous);
+        Ok(Tensor::build(shape, |out| {
+            if let Some(b) = &b
+                && n > 0
+            {
+                out.chunks_mut(n).for_each(|row| row.copy_from_slice(b.slice()));
+            }
+            let w = MatRef::of(w, w.layout.offset).t();
+            T::gemm(out, MatRef::of(&x, x.layout.offset), w, b.is_some());
+        }))
+    }
+}
+
+fn split(shape: &[usize]) -> (&[usize], [usize; 2]) {
+    let (lead, last) = shape.split_at(shape.len() - 2);
+    (lead, [last[0], last[1]])
+}
+
+/// Where the `i`-th matrix of a batch begins.
+fn lead_position<T: Element>(x: &Tensor<T>, mut i: usize) -> usize {
+    let mut position = x.layout.offset as isize;
+    for d in (0..x.rank() - 2).rev() {
+        position += (i % x.shape()[d]) as isize * x.layout.strides[d];
+        i /= x.shape()[d];
+    }
+    position as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Generator;
+
+    fn naive(a: &Tensor<f64>, b: &Tensor<f64>) -> Vec<f64> {
+        let ([m, k], [_, n]) = (a.dims("a").unwrap(), b.dims("b").unwrap());
+        let (a, b) = (a.to_vec(), b.to_vec());
+        let at = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+        (0..m * n).map(|i| at(i / n, i % n)).collect()
+    }
+
+    #[test]
+    fn matches_naive_on_strided_operands() {
+        let mut rng = Generator::new(3);
+        for (m, k, n) in [(1, 1, 1), (2, 3, 4), (5, 1, 7), (17, 33, 9), (3, 0, 2), (0, 2, 3)] {
+            let a = Tensor::<f64>::randn([m, k], &mut rng).unwrap();
+            let b = Tensor::<f64>::randn([k, n], &mut rng).unwrap();
+            let b_t = b.transpose(0, 1).unwrap().contiguous().transpose(0, 1).unwrap();
+            let wide = Tensor::<f64>::randn([m, 2 * k + 1], &mut rng).unwrap();
+            let narrow = wide.narrow(1, k, k).unwrap();
+            for (a, b) in [(&a, &b), (&a, &b_t), (&narrow, &b), (&narrow, &b_t)] {
+                let got = a.matmul(b).unwrap();
+                for (g, w) in got.to_vec().iter().zip(naive(a, b)) {
+                    // k products of numbers of size ~1, each sum rounded: well below 1e-12.
+                    assert!((g - w).abs() < 1e-12, "{g} {w}");
+                }
+                let bias = Tensor::<f64>::randn([n], &mut rng).unwrap();
+                let linear = a.linear(&b.transpose(0, 1).unwrap(), Some(&bias)).unwrap();
+                for (l, g) in linear.to_vec().iter().zip((got + &bias).to_vec()) {
+                    assert!((l - g).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_and_batches_follow_torch() {
+        let a = Tensor::from_vec((0..12).map(f64::from).collect(), [2, 1, 2, 3]).unwrap();
+        let b = Tensor::from_vec((0..18).map(f64::from).collect(), [3, 3, 2]).unwrap();
+        let c = a.matmul(&b).unwrap();
+        assert_eq!(c.shape(), [2, 3, 2, 2]);
+        let part = |x: &Tensor<f64>, i: usize| x.narrow(0, i, 1).unwrap().squeeze(0).unwrap();
+        let last = part(&part(&a, 1), 0).matmul(&part(&b, 2)).unwrap();
+        assert_eq!(part(&part(&c, 1), 2).to_vec(), last.to_vec());
+        let v = Tensor::from_vec(vec![1.0, 2.0, 3.0], [3]).unwrap();
+        assert_eq!(v.matmul(&v).unwrap().item().unwrap(), 14.0);
+        assert_eq!(v.matmul(&b).unwrap().shape(), [3, 2]);
+        assert_eq!(a.matmul(&v).unwrap().shape(), [2, 1, 2]);
+    }
+
+    #[test]
+    fn rejects_what_does_not_fit() {
+        let z = |shape: &[usize]| Tensor::<f32>::zeros(shape).unwrap();
+        let text =
+            |a: &[usize], b: &[usize]| z(a).matmul(&z(b)).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(text(&[2, 3], &[4, 5]), "matmul: inner dimensions differ: [2, 3] × [4, 5]");
+        // Batch dims of equal product are not equal batch dims.
+        assert!(text(&[2, 3, 4, 5], &[3, 2, 5, 4]).contains("shapes do not match"));
+        assert!(text(&[], &[2]).contains("a vector or matrix"));
+        assert!(z(&[2, 3]).linear(&z(&[4, 2]), None).is_err());
+        assert!(z(&[2, 3]).linear(&z(&[4, 3]), Some(&z(&[3]))).is_err());
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let mut rng = Generator::new(5);
+        let a = Tensor::<f32>::randn([256, 300], &mut rng).unwrap();
+        let b = Tensor::<f32>::randn([300, 200], &mut rng).unwrap();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| a.matmul(&b).unwrap().to_vec())
+        };
+        let one = run(1);
+        for threads in [2, 4] {
+            assert!(run(threads).iter().zip(&one).all(|(x, y)| x.to_bits() == y.to_bits()));
+        }
+    }
+}

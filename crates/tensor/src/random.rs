@@ -1,0 +1,153 @@
+//! Seeded random tensors. A generator is always an argument; there is no global one.
+
+use rand::{RngExt, SeedableRng};
+use rand_distr::StandardNormal;
+
+use crate::element::Float;
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// A ChaCha8 stream: the same seed gives the same numbers on any number of threads.
+#[derive(Debug)]
+pub struct Generator(rand::rngs::ChaCha8Rng);
+
+impl Generator {
+    /// The stream of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Generator(rand::rngs::ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// One of the 2⁶⁴ independent streams of `seed`; `new` is stream 0.
+    pub fn with_stream(seed: u64, stream: u64) -> Self {
+        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Generator(rng)
+    }
+
+    /// A uniform number of [0, 1) with 53 random bits.
+    pub fn uniform(&mut self) -> f64 {
+        self.0.random::<f64>()
+    }
+
+    /// A uniform integer of [0, bound); 0 where `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { self.0.random_range(0..bound as u64) as usize }
+    }
+
+    /// Puts `items` into a uniformly random order (Fisher–Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+/// Random construction.
+impl<T: Float> Tensor<T> {
+    /// Uniform numbers of [low, high).
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`]; [`Error::InvalidArgument`] unless the bounds are finite, in order.
+    pub fn uniform(
+        shape: impl Into<Shape>,
+        low: f64,
+        high: f64,
+        generator: &mut Generator,
+    ) -> Result<Self> {
+        if !(low <= high && low.is_finite() && high.is_finite()) {
+            return Err(Error::InvalidArgument {
+                op: "uniform",
+                name: "range",
+                reason: format!("must be finite and in order, found [{low}, {high})"),
+            });
+        }
+        Self::generate("uniform", shape.into(), || low + (high - low) * generator.uniform())
+    }
+
+    /// Uniform numbers of [0, 1).
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`].
+    pub fn rand(shape: impl Into<Shape>, generator: &mut Generator) -> Result<Self> {
+        Self::uniform(shape, 0.0, 1.0, generator)
+    }
+
+    /// Standard normal numbers.
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`].
+    pub fn randn(shape: impl Into<Shape>, generator: &mut Generator) -> Result<Self> {
+        Self::generate("randn", shape.into(), || generator.0.sample(StandardNormal))
+    }
+
+    fn generate(op: &'static str, shape: Shape, mut draw: impl FnMut() -> f64) -> Result<Self> {
+        shape.checked_numel(op, size_of::<T>())?;
+        Ok(Self::build(shape, |out| out.fill_with(|| T::from_f64(draw()))))
+    }
+}
+
+/// Random integers.
+impl Tensor<i64> {
+    /// Uniform integers of [low, high).
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`]; [`Error::InvalidArgument`] unless `low < high`.
+    pub fn randint(
+        low: i64,
+        high: i64,
+        shape: impl Into<Shape>,
+        generator: &mut Generator,
+    ) -> Result<Self> {
+        let shape = shape.into();
+        shape.checked_numel("randint", size_of::<i64>())?;
+        if low >= high {
+            return Err(Error::InvalidArgument {
+                op: "randint",
+                name: "range",
+                reason: format!("[{low}, {high}) is empty"),
+            });
+        }
+        Ok(Self::build(shape, |out| out.fill_with(|| generator.0.random_range(low..high))))
+    }
+
+    /// The integers 0 … n−1 in random order.
+    pub fn randperm(n: usize, generator: &mut Generator) -> Self {
+        Self::build([n].into(), |out| {
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = i as i64;
+            }
+            generator.shuffle(out);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_decides() {
+        let draw = |seed| Tensor::<f32>::randn([100], &mut Generator::new(seed)).unwrap().to_vec();
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        let first = |stream| Generator::with_stream(7, stream).uniform();
+        assert!(first(0) == Generator::new(7).uniform() && first(1) != first(2));
+    }
+
+    #[test]
+    fn moments_are_those_of_the_distribution() {
+        let mut g = Generator::new(1);
+        let n = Tensor::<f64>::randn([100_000], &mut g).unwrap();
+        // Five standard errors: 5/√100000 for the mean, 5·√(2/100000) for the variance.
+        assert!(n.mean().item().unwrap().abs() < 0.016);
+        assert!(((&n * &n).mean().item().unwrap() - 1.0).abs() < 0.023);
+        let u = Tensor::<f32>::uniform([10_000], -2.0, 3.0, &mut g).unwrap();
+        assert!(u.to_vec().iter().all(|&x| (-2.0..=3.0).contains(&x)));
+        let mut p = Tensor::randperm(50, &mut g).to_vec();
+        p.sort_unstable();
+        assert_eq!(p, (0..50).collect::<Vec<_>>());
+        assert!(Tensor::<f32>::uniform([1], 1.0, f64::NAN, &mut g).is_err());
+        assert!(Tensor::randint(3, 3, [1], &mut g).is_err());
+    }
+}
