@@ -1,1 +1,31 @@
-//! x
+//! Automatic differentiation over [`tensor`]: a tape, variables, differentiable operations, and a
+//! public gradient checker.
+//!
+//! A computation is recorded when one of its inputs is on a tape. There is no global mode, no flag
+//! to forget and nothing to reset: [`Var::backward`] empties the tape and returns the gradients.
+//!
+//! ```
+//! use autograd::{Tape, Tensor};
+//! let tape = Tape::new();
+//! let x = tape.var(Tensor::from_vec(vec![1.0_f64, 2.0, 3.0], [3])?);
+//! let y = (&x * &x).sum();
+//! let grads = y.backward()?;
+//! assert_eq!(grads.wrt(&x)?.to_vec(), [2.0, 4.0, 6.0]);
+//! # Ok::<(), autograd::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod engine;
+mod gradcheck;
+mod gradients;
+mod ops;
+mod tape;
+mod var;
+
+pub use engine::{Ctx, Sink, grad};
+pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck};
+pub use gradients::Gradients;
+pub use ops::cross_entropy::{ClassOptions, Reduction};
+pub use tape::{NodeRef, ParameterId, Save, Tape, record};
+pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};
+pub use var::Var;

@@ -60,6 +60,11 @@ pub enum Error {
         "{op}: the gradient of a result of `{node}` is not kept; call `retain()` on it before backward"
     )]
     NotRetained { op: &'static str, node: &'static str },
+    /// The gradient of log-probabilities that a loss went past, to their logits.
+    #[error(
+        "{op}: NLLLoss was fused with these log-probabilities and has no gradient for them; call `retain()` on them before the loss"
+    )]
+    Bypassed { op: &'static str },
     /// A gradient that does not exist, because no path led to the variable.
     #[error("{op}: the output does not depend on this variable, so it has no gradient")]
     NoGradient { op: &'static str },

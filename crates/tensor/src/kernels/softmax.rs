@@ -755,6 +755,67 @@ pub fn cross_entropy_backward<T: Float>(
     })
 }
 
+/// `−Σ c_k·l_k` of each row along `dim`, for log-probabilities (any real numbers) `l`, in `f64`. Rows
+/// that do not count have 0 and are not read. A term of weight 0 is 0 whatever its entry is.
+pub fn negative_log_likelihood<T: Float>(
+    l: &Tensor<T>,
+    dim: usize,
+    targets: ClassTargets<'_, T>,
+) -> Vec<f64> {
+    let rows = Rows::new(l, dim);
+    let c = Coefficients::new(targets, rows.classes);
+    let mut numbers = vec![0.0; rows.count];
+    let product = |weight: f64, l: T| if weight == 0.0 { 0.0 } else { -weight * l.to_f64() };
+    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
+        let mut scratch = Vec::new();
+        let l = rows.block(first, part.len(), &mut scratch);
+        for (r, out) in part.iter_mut().enumerate() {
+            let Ok(class) = usize::try_from(targets.classes[first + r]) else { continue };
+            let row = l.row(r);
+            *out = product(c.hard(class), row[class]);
+            if c.smooth != 0.0 {
+                let terms = row.iter().enumerate().map(|(k, &l)| product(c.weight(k), l));
+                *out += c.smooth * terms.sum::<f64>();
+            }
+        }
+    });
+    numbers
+}
+
+/// The coefficients themselves, times `scale(row)`, as a tensor like `x`: 0 in rows that do not
+/// count.
+pub fn target_coefficients<T: Float>(
+    x: &Tensor<T>,
+    dim: usize,
+    targets: ClassTargets<'_, T>,
+    scale: impl Fn(usize) -> f64 + Sync,
+) -> Tensor<T> {
+    let rows = Rows::new(x, dim);
+    let c = Coefficients::new(targets, rows.classes);
+    let mut numbers = vec![(); rows.count];
+    rows.build(dim, |out| {
+        rows.for_each_task(&mut numbers, out, |first, _, out| {
+            for (r, out) in out.chunks_exact_mut(rows.classes).enumerate() {
+                let class = usize::try_from(targets.classes[first + r]).ok();
+                let factor = if class.is_some() { scale(first + r) } else { 0.0 };
+                for (k, o) in out.iter_mut().enumerate() {
+                    let hard = if class == Some(k) { c.hard(k) } else { 0.0 };
+                    let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * c.weight(k) };
+                    *o = T::from_f64(if factor == 0.0 { 0.0 } else { factor * (hard + smooth) });
+                }
+            }
+        });
+    })
+}
+
+impl<T: Float> ClassTargets<'_, T> {
+    /// `Σ_k c_k` for a row of `class`, among `classes`.
+    pub fn coefficient_sum(&self, class: usize, classes: usize) -> f64 {
+        let c = Coefficients::new(*self, classes);
+        c.hard(class) + if c.smooth == 0.0 { 0.0 } else { c.smooth * c.total_weight }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,394 @@
+//! The gradient checker: analytic against numeric derivatives, in `f64`.
+//!
+//! The function's output is contracted with a random upstream gradient u, so that no symmetry of a
+//! plain sum hides an error. The numeric derivative of φ(x) = ⟨u, f(x)⟩ is the central difference at
+//! two steps h and h/2, extrapolated: error O(h⁴) and O(ε·|φ|/h). Where the two steps disagree by more
+//! than rounding and curvature allow, there is a kink within h, and the element is reported as such.
+
+use std::fmt;
+
+use tensor::{Error, Float, Generator, Result, Tensor};
+
+use crate::tape::Tape;
+use crate::var::Var;
+
+/// Settings of [`gradcheck`].
+#[derive(Clone, Debug)]
+pub struct GradcheckOptions {
+    /// Largest error relative to the larger of the two derivatives.
+    pub rtol: f64,
+    /// Error that is always accepted; covers the rounding of the difference quotient.
+    pub atol: f64,
+    /// Step, relative to max(1, |x|).
+    pub step: f64,
+    /// Elements of an input up to which each is checked; beyond it, that many random directions.
+    pub max_elements: usize,
+    /// Seed of the upstream gradient and the directions.
+    pub seed: u64,
+    /// Allows `f32`, whose difference quotients are good for two digits at best.
+    pub allow_f32: bool,
+}
+
+impl Default for GradcheckOptions {
+    fn default() -> Self {
+        // With h = 1e-4 the truncation error is h⁴ ~ 1e-16 times the fifth derivative, the rounding
+        // error ε/h ~ 2e-12 times the value; 1e-7 and 1e-9 leave room for both.
+        GradcheckOptions {
+            rtol: 1e-7,
+            atol: 1e-9,
+            step: 1e-4,
+            max_elements: 256,
+            seed: 0,
+            allow_f32: false,
+        }
+    }
+}
+
+/// One comparison.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which input.
+    pub input: usize,
+    /// Which element of it; `None` for a random direction.
+    pub index: Option<Vec<usize>>,
+    /// The derivative from backward.
+    pub analytic: f64,
+    /// The derivative from differences.
+    pub numeric: f64,
+    /// `|analytic − numeric|`.
+    pub absolute: f64,
+    /// `absolute` over the larger magnitude of the two.
+    pub relative: f64,
+}
+
+/// What [`gradcheck`] found. Print it with `{}`.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct GradcheckReport {
+    /// How many comparisons were made.
+    pub checked: usize,
+    /// The comparison with the largest error in units of its tolerance, kinks apart.
+    pub worst: Option<Entry>,
+    /// Comparisons outside the tolerance, kinks apart.
+    pub failures: Vec<Entry>,
+    /// Places where two step sizes disagree: the function has a kink there, or is not smooth enough.
+    pub kinks: Vec<Entry>,
+    /// Inputs whose gradient differed between two runs of the same backward.
+    pub nondeterministic: Vec<usize>,
+    /// The tolerances that applied.
+    pub options: GradcheckOptions,
+}
+
+impl GradcheckReport {
+    /// Whether all comparisons that could be made agree, and backward is deterministic.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty() && self.nondeterministic.is_empty()
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.index {
+            Some(index) => write!(f, "input {} at {index:?}", self.input)?,
+            None => write!(f, "input {} along a random direction", self.input)?,
+        }
+        write!(
+            f,
+            ": analytic {:.9e}, numeric {:.9e}, absolute error {:.2e}, relative error {:.2e}",
+            self.analytic, self.numeric, self.absolute, self.relative
+        )
+    }
+}
+
+impl fmt::Display for GradcheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "passed" } else { "FAILED" };
+        let GradcheckOptions { rtol, atol, .. } = self.options;
+        writeln!(
+            f,
+            "gradcheck {verdict}: {} derivatives, {} outside rtol {rtol:.0e} + atol {atol:.0e}",
+            self.checked,
+            self.failures.len()
+        )?;
+        if let Some(worst) = &self.worst {
+            writeln!(f, "  worst: {worst}")?;
+        }
+        for failure in self.failures.iter().take(5) {
+            writeln!(f, "  wrong: {failure}")?;
+        }
+        if self.failures.len() > 5 {
+            writeln!(f, "  … and {} more", self.failures.len() - 5)?;
+        }
+        for kink in self.kinks.iter().take(3) {
+            writeln!(f, "  kink, not judged: {kink}")?;
+        }
+        for input in &self.nondeterministic {
+            writeln!(f, "  two runs of backward gave different gradients for input {input}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares the gradient of `f` with difference quotients, for every input, under a random upstream
+/// gradient.
+///
+/// `f` gets one variable for each of `inputs`, and may be called many times.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for `f32`, unless the options allow it; whatever `f` or its backward
+/// return. A wrong gradient is no error: see [`GradcheckReport::passed`].
+///
+/// # Examples
+/// ```
+/// use autograd::{gradcheck, GradcheckOptions, Tensor};
+/// let x = Tensor::from_vec(vec![0.3_f64, -0.7, 1.1], [3])?;
+/// let report = gradcheck(|x| Ok(x[0].tanh() * &x[0]), &[x], &GradcheckOptions::default())?;
+/// assert!(report.passed(), "{report}");
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn gradcheck<T: Float>(
+    f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
+    inputs: &[Tensor<T>],
+    options: &GradcheckOptions,
+) -> Result<GradcheckReport> {
+    if T::NAME == "f32" && !options.allow_f32 {
+        return Err(Error::InvalidArgument {
+            op: "gradcheck",
+            name: "inputs",
+            reason: "are f32, too coarse for differences; use f64 (or set allow_f32)".into(),
+        });
+    }
+    let mut generator = Generator::new(options.seed);
+    let constants: Vec<_> = inputs.iter().cloned().map(Var::constant).collect();
+    let upstream = Tensor::<T>::randn(f(&constants)?.shape(), &mut generator)?;
+    let analytic = gradients(&f, inputs, &upstream)?;
+    let again = gradients(&f, inputs, &upstream)?;
+    let bits = |g: &[T]| g.iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
+    let mut report = GradcheckReport {
+        checked: 0,
+        worst: None,
+        failures: vec![],
+        kinks: vec![],
+        nondeterministic: (0..inputs.len())
+            .filter(|&i| bits(&analytic[i]) != bits(&again[i]))
+            .collect(),
+        options: options.clone(),
+    };
+    let check = Check { f: &f, inputs, upstream: upstream.to_vec(), options };
+    for (input, x) in inputs.iter().enumerate() {
+        let n = x.numel();
+        for k in 0..n.min(options.max_elements) {
+            let (direction, index) = if n <= options.max_elements {
+                let mut unit = vec![0.0; n];
+                unit[k] = 1.0;
+                (unit, Some(unravel(k, x.shape())))
+            } else {
+                (Tensor::<f64>::randn([n], &mut generator)?.to_vec(), None)
+            };
+            let exact: f64 =
+                analytic[input].iter().zip(&direction).map(|(g, d)| g.to_f64() * d).sum();
+            check.compare(input, &direction, index, exact, &mut report)?;
+        }
+    }
+    Ok(report)
+}
+
+/// The gradient of each input from one backward; zeros where the output does not depend on it.
+fn gradients<T: Float>(
+    f: &impl Fn(&[Var<T>]) -> Result<Var<T>>,
+    inputs: &[Tensor<T>],
+    upstream: &Tensor<T>,
+) -> Result<Vec<Vec<T>>> {
+    let tape = Tape::new();
+    let variables: Vec<_> = inputs.iter().map(|x| tape.var(x.clone())).collect();
+    let y = f(&variables)?;
+    if !y.is_tracked() {
+        return Err(Error::NotTracked { op: "gradcheck" });
+    }
+    let grads = y.backward_with(upstream)?;
+    let gradient = |x| match grads.wrt(x) {
+        Ok(g) => Ok(g.to_vec()),
+        Err(Error::NoGradient { .. }) => Ok(vec![T::ZERO; x.value().numel()]),
+        Err(error) => Err(error),
+    };
+    variables.iter().map(gradient).collect()
+}
+
+struct Check<'a, T: Float, F> {
+    f: &'a F,
+    inputs: &'a [Tensor<T>],
+    upstream: Vec<T>,
+    options: &'a GradcheckOptions,
+}
+
+impl<T: Float, F: Fn(&[Var<T>]) -> Result<Var<T>>> Check<'_, T, F> {
+    /// ⟨u, f(x + h·d)⟩ with d in one input, and Σ|u·f|, which bounds its rounding.
+    fn phi(&self, input: usize, direction: &[f64], h: f64) -> Result<(f64, f64)> {
+        let mut values = self.inputs.to_vec();
+        let moved = values[input].make_mut().iter_mut().zip(direction);
+        moved.for_each(|(x, d)| *x = T::from_f64(x.to_f64() + h * d));
+        let variables: Vec<_> = values.into_iter().map(Var::constant).collect();
+        let y = (self.f)(&variables)?.into_value().to_vec();
+        let products = y.iter().zip(&self.upstream).map(|(y, u)| y.to_f64() * u.to_f64());
+        Ok(products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs())))
+    }
+
+    fn compare(
+        &self,
+        input: usize,
+        direction: &[f64],
+        index: Option<Vec<usize>>,
+        analytic: f64,
+        report: &mut GradcheckReport,
+    ) -> Result<()> {
+        let at = self.inputs[input].to_vec();
+        let size = (at.iter().zip(direction).filter(|(_, d)| **d != 0.0))
+            .map(|(x, _)| x.to_f64().abs())
+            .fold(1.0, f64::max);
+        let h = self.options.step * size;
+        let (middle, scale) = self.phi(input, direction, 0.0)?;
+        // The central slope, and by how much the slopes on the two sides differ.
+        let slope = |h: f64| -> Result<(f64, f64)> {
+            let (up, down) = (self.phi(input, direction, h)?.0, self.phi(input, direction, -h)?.0);
+            Ok(((up - down) / (2.0 * h), (up - 2.0 * middle + down) / h))
+        };
+        let ((coarse, coarse_bend), (fine, fine_bend)) = (slope(h)?, slope(h / 2.0)?);
+        let numeric = (4.0 * fine - coarse) / 3.0;
+        let absolute = (analytic - numeric).abs();
+        let largest = analytic.abs().max(numeric.abs());
+        let relative = if largest > 0.0 { absolute / largest } else { 0.0 };
+        let entry = Entry { input, index, analytic, numeric, absolute, relative };
+        report.checked += 1;
+        let GradcheckOptions { rtol, atol, .. } = *self.options;
+        let tolerance = atol + rtol * largest;
+        // Written so that NaN fails.
+        let agrees = absolute <= tolerance;
+        // Where f is smooth, the two slopes differ by O(h²), and the bend halves with h. A kink
+        // inside the interval changes the slope by a fixed share; one at x keeps the bend.
+        let rounding = 64.0 * T::EPSILON.to_f64() * scale / h;
+        let steep = 1e-3 * coarse.abs().max(fine.abs()) + rounding;
+        let kink = (coarse - fine).abs() > steep
+            || (fine_bend.abs() > steep && fine_bend.abs() > 0.75 * coarse_bend.abs());
+        if !agrees && kink && absolute.is_finite() {
+            report.kinks.push(entry);
+            return Ok(());
+        }
+        let errors = |e: &Entry| e.absolute / (atol + rtol * e.analytic.abs().max(e.numeric.abs()));
+        if report.worst.as_ref().is_none_or(|w| !(errors(&entry) <= errors(w))) {
+            report.worst = Some(entry.clone());
+        }
+        if !agrees {
+            report.failures.push(entry);
+        }
+        Ok(())
+    }
+}
+
+fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &size) in index.iter_mut().zip(shape).rev() {
+        *i = flat % size;
+        flat /= size;
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::{Save, record};
+
+    fn input() -> Tensor<f64> {
+        Tensor::randn([3, 4], &mut Generator::new(9)).unwrap()
+    }
+
+    /// `y = softmax(x)` along dim 1 with a backward of the test's choice, given y and g.
+    fn softmax_with(
+        x: &Var<f64>,
+        backward: impl Fn(Var<f64>, Var<f64>) -> Result<Var<f64>> + Send + 'static,
+    ) -> Result<Var<f64>> {
+        let y = x.detach().softmax(1)?.into_value();
+        record("softmax", [x.node()], [Save::Output], y, move |ctx, g, sink| {
+            sink.add(0, backward(ctx.saved(0), g)?)
+        })
+    }
+
+    fn right(y: &Var<f64>, g: &Var<f64>, dim: isize) -> Result<Var<f64>> {
+        Ok(&(g - (g * y).sum_dim(&[dim], true)?) * y)
+    }
+
+    fn verdict(f: impl Fn(&[Var<f64>]) -> Result<Var<f64>>) -> bool {
+        gradcheck(f, &[input()], &GradcheckOptions::default()).unwrap().passed()
+    }
+
+    #[test]
+    fn accepts_the_right_backward_and_no_wrong_one() {
+        assert!(verdict(|x| softmax_with(&x[0], |y, g| right(&y, &g, 1))));
+        assert!(!verdict(|x| softmax_with(&x[0], |y, g| Ok(right(&y, &g, 1)? * 1.01))), "scaled");
+        assert!(!verdict(|x| softmax_with(&x[0], |y, g| right(&y, &g, 0))), "wrong dim");
+        assert!(!verdict(|x| softmax_with(&x[0], |y, g| Ok(g * y))), "missing sum");
+        assert!(!verdict(|x| softmax_with(&x[0], |y, g| Ok(-right(&y, &g, 1)?))), "wrong sign");
+        assert!(!verdict(|x| softmax_with(&x[0], |y, g| Ok(right(&y, &g, 1)? * f64::NAN))), "NaN");
+    }
+
+    #[test]
+    fn finds_a_backward_that_is_not_deterministic() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let report = gradcheck(
+            |x| {
+                softmax_with(&x[0], |y, g| {
+                    let noise = CALLS.fetch_add(1, Ordering::Relaxed) as f64 * 1e-15;
+                    Ok(right(&y, &g, 1)? * (1.0 + noise))
+                })
+            },
+            &[input()],
+            &GradcheckOptions::default(),
+        )
+        .unwrap();
+        assert!(!report.passed() && report.nondeterministic == [0]);
+    }
+
+    #[test]
+    fn reports_where_and_by_how_much() {
+        let report = gradcheck(
+            |x| softmax_with(&x[0], |y, g| Ok(right(&y, &g, 1)? * 2.0)),
+            &[input()],
+            &GradcheckOptions::default(),
+        )
+        .unwrap();
+        let worst = report.worst.as_ref().unwrap();
+        assert!((worst.relative - 0.5).abs() < 1e-6 && worst.index.as_ref().unwrap().len() == 2);
+        let text = report.to_string();
+        assert!(text.starts_with("gradcheck FAILED: 12 derivatives, 12 outside"), "{text}");
+        assert!(text.contains("analytic") && text.contains("numeric"), "{text}");
+    }
+
+    #[test]
+    fn a_kink_is_named_and_not_judged() {
+        let x = Tensor::from_vec(vec![0.0, 1e-5, 1.0, -1.0], [4]).unwrap();
+        let report = gradcheck(|x| Ok(x[0].relu()), &[x], &GradcheckOptions::default()).unwrap();
+        assert!(report.passed(), "{report}");
+        assert_eq!(report.kinks.len(), 2);
+    }
+
+    #[test]
+    fn large_inputs_are_checked_along_random_directions() {
+        let x = Tensor::randn([40, 40], &mut Generator::new(1)).unwrap();
+        let options = GradcheckOptions { max_elements: 8, ..GradcheckOptions::default() };
+        let wrong = |x: &[Var<f64>]| softmax_with(&x[0], |y, g| Ok(g * y));
+        assert!(!gradcheck(wrong, &[x.clone()], &options).unwrap().passed());
+        let report = gradcheck(|x| x[0].softmax(1), &[x], &options).unwrap();
+        assert!(report.passed() && report.checked == 8, "{report}");
+    }
+
+    #[test]
+    fn f32_is_refused_unless_allowed() {
+        let x = Tensor::from_vec(vec![0.5_f32, 1.0], [2]).unwrap();
+        let options = GradcheckOptions::default();
+        assert!(gradcheck(|x| Ok(x[0].exp()), &[x.clone()], &options).is_err());
+        let options =
+            GradcheckOptions { allow_f32: true, step: 1e-2, rtol: 1e-2, atol: 1e-3, ..options };
+        assert!(gradcheck(|x| Ok(x[0].exp()), &[x], &options).unwrap().passed());
+    }
+}

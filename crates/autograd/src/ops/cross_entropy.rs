@@ -1,0 +1,570 @@
+//! Losses on class targets: `nll_loss` and the fused `cross_entropy`.
+//!
+//! For a row x with target y, class weights w and smoothing ε over C classes, let
+//! `c_k = (1−ε)·w_y·[k = y] + (ε/C)·w_k` and `a = Σ_k c_k`. Then
+//! `loss = −Σ_k c_k·log p_k = a·lse − Σ_k c_k·x_k` and `dx_k = s·(a·p_k − c_k)`, with s the upstream
+//! gradient, over the divisor of a mean. Without weights a = 1: `softmax − smoothed_onehot`.
+
+use tensor::kernels::FloatKernels;
+use tensor::kernels::softmax::{self as kernel, ClassTargets};
+use tensor::{Error, Float, Result, Shape, Tensor};
+
+use crate::engine::Sink;
+use crate::tape::{NodeRef, Place, Save, Tag, record};
+use crate::var::Var;
+
+/// How the losses of the rows become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Reduction {
+    /// No reduction: one loss for each row.
+    None,
+    /// The sum over the rows, divided by the sum of the weights of their targets (their number,
+    /// without weights). NaN where that is 0; its gradient is then 0.
+    #[default]
+    Mean,
+    /// The sum over the rows.
+    Sum,
+    /// The sum over the rows, divided by this number: for a mean over several batches.
+    Divisor(f64),
+}
+
+/// Options of [`Var::cross_entropy`] and [`Var::nll_loss`]; the defaults are PyTorch's.
+#[derive(Clone, Debug)]
+pub struct ClassOptions<T: Float> {
+    /// A factor for each class, `[C]`; finite and not negative. A factor of 0 removes the class.
+    pub weight: Option<Tensor<T>>,
+    /// Rows with this target do not count: no loss, no gradient, not read.
+    pub ignore_index: Option<i64>,
+    /// What becomes of the rows' losses.
+    pub reduction: Reduction,
+    /// ε in [0, 1]: the target distribution is `(1−ε)·onehot + ε/C`.
+    pub label_smoothing: f64,
+}
+
+impl<T: Float> Default for ClassOptions<T> {
+    fn default() -> Self {
+        ClassOptions {
+            weight: None,
+            ignore_index: Some(-100),
+            reduction: Reduction::Mean,
+            label_smoothing: 0.0,
+        }
+    }
+}
+
+impl<T: Float> ClassOptions<T> {
+    /// Checks all that can be checked without an input.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], naming `op` and the option.
+    pub fn validate(&self, op: &'static str) -> Result<()> {
+        let invalid = |name, reason| Err(Error::InvalidArgument { op, name, reason });
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            let found = self.label_smoothing;
+            return invalid("label_smoothing", format!("must be in [0, 1], found {found}"));
+        }
+        if let Reduction::Divisor(d) = self.reduction
+            && !(d.is_finite() && d > 0.0)
+        {
+            return invalid("reduction", format!("needs a positive, finite divisor, found {d}"));
+        }
+        if let Some(weight) = &self.weight {
+            let [_] = weight.dims(op)?;
+            for (class, w) in weight.to_vec().into_iter().enumerate() {
+                if !(w >= T::ZERO && w < T::INFINITY) {
+                    let reason =
+                        format!("must be finite and not negative, found {w:?} for class {class}");
+                    return invalid("weight", reason);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Targets and options, checked against an input, with all that forward and backward share.
+struct Plan<T: Float> {
+    /// The class dim.
+    dim: usize,
+    classes: usize,
+    /// The class of each row; −1 where the row does not count.
+    targets: Vec<i64>,
+    target_shape: Shape,
+    weight: Option<Tensor<T>>,
+    label_smoothing: f64,
+    per_row: bool,
+    /// What the sum over rows is divided by; NaN where a mean has nothing to average.
+    divisor: f64,
+}
+
+impl<T: Float> Plan<T> {
+    fn new(
+        op: &'static str,
+        input: &Tensor<T>,
+        target: &Tensor<i64>,
+        options: &ClassOptions<T>,
+    ) -> Result<Self> {
+        options.validate(op)?;
+        let dim = match input.rank() {
+            0 => {
+                let expected = "[C], [N, C] or [N, C, d1, ..]";
+                return Err(Error::RankMismatch { op, expected, shape: vec![] });
+            }
+            1 => 0,
+            _ => 1,
+        };
+        let classes = input.shape()[dim];
+        let mut rows = input.shape().to_vec();
+        rows.remove(dim);
+        if target.shape() != rows {
+            let (lhs, rhs) = (input.shape().to_vec(), target.shape().to_vec());
+            return Err(Error::ShapeMismatch { op, lhs, rhs });
+        }
+        if classes == 0 && target.numel() > 0 {
+            let reason = format!("has no classes: dim {dim} of {:?} is empty", input.shape());
+            return Err(Error::InvalidArgument { op, name: "input", reason });
+        }
+        if let Some(w) = &options.weight
+            && w.shape() != [classes]
+        {
+            let (lhs, rhs) = (input.shape().to_vec(), w.shape().to_vec());
+            return Err(Error::ShapeMismatch { op, lhs, rhs });
+        }
+        let mut targets = target.to_vec();
+        let used = |t: i64| options.ignore_index != Some(t);
+        let bad = |t: i64| used(t) && !(0..classes as i64).contains(&t);
+        if let Some(row) = targets.iter().position(|&t| bad(t)) {
+            let (value, rows) = (targets[row], targets.iter().filter(|&&t| bad(t)).count());
+            return Err(Error::TargetOutOfRange { op, row, value, classes, rows });
+        }
+        let weight = options.weight.as_ref().map(Tensor::contiguous);
+        let mut plan = Plan {
+            dim,
+            classes,
+            targets: Vec::new(),
+            target_shape: Shape::from(target.shape()),
+            weight,
+            label_smoothing: options.label_smoothing,
+            per_row: options.reduction == Reduction::None,
+            divisor: 1.0,
+        };
+        let mut total_weight = 0.0;
+        let mut counts: Vec<Option<(f64, bool)>> = vec![None; classes];
+        for t in &mut targets {
+            if !used(*t) {
+                *t = -1;
+                continue;
+            }
+            // Weight and use depend on the class alone: looked up once for each.
+            let class = *t as usize;
+            let (weight, counts) = *counts[class].get_or_insert_with(|| {
+                let weight = plan.weight.as_ref().and_then(Tensor::as_slice);
+                let w = weight.map_or(1.0, |w| w[class].to_f64());
+                (w, plan.kernel_targets().coefficient_sum(class, classes) != 0.0)
+            });
+            total_weight += weight;
+            if !counts {
+                *t = -1;
+            }
+        }
+        plan.targets = targets;
+        plan.divisor = match options.reduction {
+            Reduction::None | Reduction::Sum => 1.0,
+            Reduction::Mean if total_weight == 0.0 => f64::NAN,
+            Reduction::Mean => total_weight,
+            Reduction::Divisor(d) => d,
+        };
+        Ok(plan)
+    }
+
+    fn kernel_targets(&self) -> ClassTargets<'_, T> {
+        ClassTargets {
+            classes: &self.targets,
+            weight: self.weight.as_ref().and_then(Tensor::as_slice),
+            label_smoothing: self.label_smoothing,
+        }
+    }
+
+    /// The loss from the losses of the rows.
+    fn reduce(&self, rows: &[f64]) -> Result<Tensor<T>> {
+        if self.per_row {
+            let rows = rows.iter().map(|&l| T::from_f64(l)).collect();
+            return Tensor::from_vec(rows, &self.target_shape);
+        }
+        Ok(Tensor::scalar(T::from_f64(f64::sum_slice(rows) / self.divisor)))
+    }
+
+    /// The factor of each row's gradient, from the upstream gradient.
+    fn scale(&self, upstream: &Tensor<T>) -> impl Fn(usize) -> f64 + Sync + use<T> {
+        let upstream = upstream.to_vec();
+        let (per_row, share) = (self.per_row, self.share());
+        move |row| upstream[if per_row { row } else { 0 }].to_f64() * share
+    }
+
+    /// 1/divisor; 0 where a mean has nothing to average.
+    fn share(&self) -> f64 {
+        if self.divisor.is_nan() { 0.0 } else { 1.0 / self.divisor }
+    }
+
+    /// The upstream gradient, made to broadcast against the input.
+    fn upstream(&self, g: Var<T>) -> Result<Var<T>> {
+        if self.per_row { g.unsqueeze(self.dim as isize) } else { Ok(g) }
+    }
+
+    /// One number for each row, made to broadcast against the input.
+    fn by_row(&self, value: impl Fn(i64) -> f64) -> Result<Var<T>> {
+        let values = self.targets.iter().map(|&t| T::from_f64(value(t))).collect();
+        let rows = Tensor::from_vec(values, &self.target_shape)?;
+        Ok(Var::constant(rows.unsqueeze(self.dim as isize)?))
+    }
+}
+
+impl<T: Float> Var<T> {
+    /// Cross entropy of logits and class targets, in nats: `loss_n = −Σ_k c_k·log softmax(x_n)_k`
+    /// with `c_k = (1−ε)·w_y·[k = y] + (ε/C)·w_k`.
+    ///
+    /// # Shape
+    /// `x: [C]`, `[N, C]` or `[N, C, d1, ..]`, any strides; `target`: the same without C. The result
+    /// has rank 0, or the shape of `target` for [`Reduction::None`].
+    ///
+    /// # Gradient
+    /// `dx_k = s·(a·softmax(x)_k − c_k)`, `a = Σ c_k`: without weights `softmax − smoothed_onehot`;
+    /// s is the upstream gradient, over the divisor of a mean. Saves x and a few numbers per row.
+    /// Any order.
+    ///
+    /// # Numerics
+    /// Full relative accuracy for any confidence: the loss of a row is `log1p(Σ_{k≠y} e_k/e_y)`, and
+    /// the target's gradient holds no difference `p − 1`. A row that does not count is not read:
+    /// NaN in it reaches neither loss nor gradient.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`], [`Error::RankMismatch`], [`Error::InvalidArgument`] for shapes and
+    /// options; [`Error::TargetOutOfRange`] with the first bad row.
+    ///
+    /// # Examples
+    /// ```
+    /// use autograd::{ClassOptions, Tape, Tensor};
+    /// let x = Tape::new().var(Tensor::from_vec(vec![0.0_f64, 0.0, 3.0_f64.ln(), 0.0], [2, 2])?);
+    /// let target = Tensor::from_vec(vec![1_i64, 0], [2])?;
+    /// let loss = x.cross_entropy(&target, &ClassOptions::default())?;
+    /// assert!((loss.item()? - (2.0_f64.ln() + (4.0_f64 / 3.0).ln()) / 2.0).abs() < 1e-15);
+    /// let grads = loss.backward()?;
+    /// let dx = grads.wrt(&x)?.to_vec();
+    /// assert!(dx.iter().zip([0.25, -0.25, -0.125, 0.125]).all(|(a, b)| (a - b).abs() < 1e-15));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    ///
+    /// # Reference
+    /// `torch.nn.functional.cross_entropy`; label smoothing: Szegedy et al., arXiv 1512.00567.
+    pub fn cross_entropy(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
+        self.fused_cross_entropy("cross_entropy", target, options)
+    }
+
+    fn fused_cross_entropy(
+        &self,
+        op: &'static str,
+        target: &Tensor<i64>,
+        options: &ClassOptions<T>,
+    ) -> Result<Self> {
+        let plan = Plan::new(op, self.value(), target, options)?;
+        let (rows, sums) = kernel::cross_entropy(self.value(), plan.dim, plan.kernel_targets());
+        let loss = plan.reduce(&rows)?;
+        record("cross_entropy", [self.node()], [Save::Input(self)], loss, move |ctx, g, sink| {
+            let x = ctx.saved(0);
+            if ctx.create_graph() {
+                return differentiable_gradient(&plan, &x, g, sink);
+            }
+            let (targets, scale) = (plan.kernel_targets(), plan.scale(g.value()));
+            let dx = kernel::cross_entropy_backward(x.value(), plan.dim, targets, &sums, scale);
+            sink.add(0, Var::constant(dx))
+        })
+    }
+
+    /// Negative log-likelihood of class targets, in nats, for log-probabilities L:
+    /// `loss_n = −Σ_k c_k·L_nk`, with c as in [`Var::cross_entropy`].
+    ///
+    /// Directly on the result of [`Var::log_softmax`] along the class dim it records cross entropy
+    /// on the logits: same bits, same memory. The log-probabilities then have no gradient of their
+    /// own, unless [`Var::retain`] asked for it before.
+    ///
+    /// # Shape
+    /// `L: [C]`, `[N, C]` or `[N, C, d1, ..]`, any strides; `target`: the same without C. The result
+    /// has rank 0, or the shape of `target` for [`Reduction::None`].
+    ///
+    /// # Gradient
+    /// `dL_k = −s·c_k`; s is the upstream gradient, over the divisor of a mean. Saves nothing of
+    /// L's size. Any order.
+    ///
+    /// # Errors
+    /// As [`Var::cross_entropy`].
+    ///
+    /// # Reference
+    /// `torch.nn.functional.nll_loss`, which has no smoothing.
+    pub fn nll_loss(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
+        let plan = Plan::new("nll_loss", self.value(), target, options)?;
+        if let Some(logits) = self.fusable_logits(plan.dim) {
+            return logits.fused_cross_entropy("nll_loss", target, options);
+        }
+        let rows = kernel::negative_log_likelihood(self.value(), plan.dim, plan.kernel_targets());
+        let loss = plan.reduce(&rows)?;
+        let like = Tensor::scalar(T::ZERO).expand(self.shape())?;
+        record("nll_loss", [self.node()], [], loss, move |ctx, g, sink| {
+            if ctx.create_graph() {
+                let share = plan.share();
+                let c = plan.kernel_targets();
+                let c = kernel::target_coefficients(&like, plan.dim, c, |_| -share);
+                return sink.add(0, plan.upstream(g)? * Var::constant(c));
+            }
+            let scale = plan.scale(g.value());
+            let targets = plan.kernel_targets();
+            let dl = kernel::target_coefficients(&like, plan.dim, targets, |row| -scale(row));
+            sink.add(0, Var::constant(dl))
+        })
+    }
+
+    /// The logits, if this is an unmodified result of `log_softmax` along `dim` that nobody asked to
+    /// retain; marks it as gone past.
+    fn fusable_logits(&self, dim: usize) -> Option<Self> {
+        let NodeRef { tape, .. } = self.node()?;
+        let Place::Node { index, .. } = self.node()?.current() else { return None };
+        let (value, parent) = {
+            let mut nodes = tape.0.nodes.borrow_mut();
+            let node = &mut nodes[index as usize];
+            if node.tag != (Tag::LogSoftmax { dim }) || node.retain {
+                return None;
+            }
+            let logits = node.saved.first()?;
+            let found = (logits.value.clone(), logits.node?);
+            node.bypassed = true;
+            found
+        };
+        Some(Var::new(value, Some(tape.node(parent))))
+    }
+}
+
+/// The gradient of cross entropy as a function of logits and upstream gradient, recorded:
+/// `dx = g·share·(a·softmax(x) − c)`.
+fn differentiable_gradient<T: Float>(
+    plan: &Plan<T>,
+    x: &Var<T>,
+    g: Var<T>,
+    sink: &mut Sink<'_, T>,
+) -> Result<()> {
+    let (targets, share) = (plan.kernel_targets(), plan.share());
+    let a = plan.by_row(|t| match usize::try_from(t) {
+        Ok(class) => share * targets.coefficient_sum(class, plan.classes),
+        Err(_) => 0.0,
+    })?;
+    // Rows that do not count are replaced before they are read: NaN in them must not spread.
+    let used = plan.by_row(|t| if t < 0 { 0.0 } else { 1.0 })?;
+    let p = x.threshold_backward(used.value())?.softmax(plan.dim as isize)?;
+    let c = kernel::target_coefficients(x.value(), plan.dim, targets, |_| share);
+    sink.add(0, (p * a - Var::constant(c)) * plan.upstream(g)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::grad;
+    use crate::ops::table::{Row, check};
+    use crate::tape::Tape;
+
+    fn all_options() -> Vec<ClassOptions<f64>> {
+        let weight = Tensor::from_vec(vec![0.5, 0.0, 2.0, 1.25], [4]).unwrap();
+        let mut all = Vec::new();
+        for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum, Reduction::Divisor(2.5)]
+        {
+            for label_smoothing in [0.0, 0.1, 1.0] {
+                for weight in [None, Some(weight.clone())] {
+                    for ignore_index in [None, Some(2)] {
+                        all.push(ClassOptions {
+                            weight: weight.clone(),
+                            ignore_index,
+                            reduction,
+                            label_smoothing,
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn targets(shape: &[usize]) -> Tensor<i64> {
+        let n = shape.iter().product::<usize>();
+        Tensor::from_vec((0..n as i64).map(|i| (i * 3 + 3) % 4).collect(), shape).unwrap()
+    }
+
+    #[test]
+    fn gradients() {
+        let mut rows = Vec::new();
+        for options in all_options() {
+            for (shape, target) in
+                [(&[4][..], &[][..]), (&[3, 4], &[3]), (&[2, 4, 3], &[2, 3]), (&[0, 4], &[0])]
+            {
+                let (o, t) = (options.clone(), targets(target));
+                rows.push(Row::of("cross_entropy", &[shape], move |x| x[0].cross_entropy(&t, &o)));
+                let (o, t) = (options.clone(), targets(target));
+                rows.push(Row::of("nll_loss", &[shape], move |x| x[0].nll_loss(&t, &o)));
+                let (o, t) = (options.clone(), targets(target));
+                rows.push(Row::of("nll_loss", &[shape], move |x| {
+                    x[0].log_softmax(if x[0].value().rank() == 1 { 0 } else { 1 })?.nll_loss(&t, &o)
+                }));
+            }
+        }
+        let t = targets(&[3]);
+        rows.push(Row::of("cross_entropy", &[&[4, 3]], move |x| {
+            x[0].transpose(0, 1)?.cross_entropy(&t, &ClassOptions::default())
+        }));
+        let t = targets(&[3]);
+        rows.push(Row::of("cross_entropy", &[&[1, 4]], move |x| {
+            x[0].expand([3, 4])?.cross_entropy(&t, &ClassOptions::default())
+        }));
+        check(&rows);
+    }
+
+    #[test]
+    fn the_composition_records_the_fused_node_with_the_same_bits() {
+        let x = Tensor::<f32>::randn([5, 4], &mut tensor::Generator::new(1)).unwrap();
+        let t = targets(&[5]);
+        let weight = Tensor::from_vec(vec![0.5, 0.0, 2.0, 1.25], [4]).unwrap();
+        for label_smoothing in [0.0, 0.1] {
+            for weight in [None, Some(weight.clone())] {
+                let options = ClassOptions { weight, label_smoothing, ..ClassOptions::default() };
+                let tape = Tape::new();
+                let v = tape.var(x.clone());
+                let composed = v.log_softmax(1).unwrap().nll_loss(&t, &options).unwrap();
+                assert_eq!(tape.op_names(), ["leaf", "log_softmax", "cross_entropy"]);
+                let composed_grad = composed.backward().unwrap().wrt(&v).unwrap().to_vec();
+                let v = tape.var(x.clone());
+                let direct = v.cross_entropy(&t, &options).unwrap();
+                assert_eq!(direct.item().unwrap().to_bits(), composed.item().unwrap().to_bits());
+                let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                let direct_grad = direct.backward().unwrap().wrt(&v).unwrap().to_vec();
+                assert_eq!(bits(direct_grad), bits(composed_grad));
+            }
+        }
+    }
+
+    #[test]
+    fn other_uses_of_log_probabilities_still_count() {
+        let (x, t) =
+            (Tensor::<f64>::randn([3, 4], &mut tensor::Generator::new(1)).unwrap(), targets(&[3]));
+        let o = ClassOptions::default();
+        let run = |f: &dyn Fn(&Var<f64>) -> Var<f64>| {
+            let tape = Tape::new();
+            let v = tape.var(x.clone());
+            f(&v).backward().unwrap().wrt(&v).unwrap().to_vec()
+        };
+        let fused = run(&|v| {
+            let l = v.log_softmax(1).unwrap();
+            l.nll_loss(&t, &o).unwrap() + (&l * &l).sum()
+        });
+        let unfused = run(&|v| {
+            let l = v.log_softmax(1).unwrap();
+            l.retain().unwrap();
+            l.nll_loss(&t, &o).unwrap() + (&l * &l).sum()
+        });
+        let viewed = run(&|v| {
+            let l = v.log_softmax(1).unwrap();
+            l.reshape([3, 4]).unwrap().nll_loss(&t, &o).unwrap() + (&l * &l).sum()
+        });
+        for ((a, b), c) in fused.iter().zip(&unfused).zip(&viewed) {
+            assert!((a - b).abs() < 1e-14 && (b - c).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_bypassed_log_probabilities_is_an_error() {
+        let tape = Tape::new();
+        let v = tape.var(Tensor::<f64>::zeros([2, 4]).unwrap());
+        let l = v.log_softmax(1).unwrap();
+        let loss = l.nll_loss(&targets(&[2]), &ClassOptions::default()).unwrap();
+        assert!(matches!(l.retain(), Err(Error::Bypassed { .. })));
+        assert!(matches!(grad(&[&loss], &[&l], &[], false), Err(Error::Bypassed { .. })));
+        let grads = loss.backward().unwrap();
+        assert!(matches!(grads.wrt(&l), Err(Error::Bypassed { .. })));
+
+        let v = tape.var(Tensor::<f64>::zeros([2, 4]).unwrap());
+        let l = v.log_softmax(1).unwrap();
+        l.retain().unwrap();
+        let loss = l.nll_loss(&targets(&[2]), &ClassOptions::default()).unwrap();
+        let grads = loss.backward().unwrap();
+        assert_eq!(grads.wrt(&l).unwrap().to_vec(), [0., 0., 0., -0.5, 0., 0., -0.5, 0.]);
+    }
+
+    #[test]
+    fn ignored_rows_are_not_read() {
+        let nan = f64::NAN;
+        let x = Tensor::from_vec(vec![0.0, 1.0, nan, f64::INFINITY, 1.0, 0.0], [3, 2]).unwrap();
+        let t = Tensor::from_vec(vec![0, -100, 1], [3]).unwrap();
+        for label_smoothing in [0.0, 0.1] {
+            let o = ClassOptions { label_smoothing, ..ClassOptions::default() };
+            let tape = Tape::new();
+            let v = tape.var(x.clone());
+            let loss = v.cross_entropy(&t, &o).unwrap();
+            assert!(loss.item().unwrap().is_finite());
+            let second = grad(&[&loss], &[&v], &[], true).unwrap()[0].clone().unwrap();
+            let dx = loss.backward().unwrap().wrt(&v).unwrap().to_vec();
+            assert!(dx.iter().all(|g| g.is_finite()) && dx[2..4] == [0.0, 0.0], "{dx:?}");
+            assert!(second.value().to_vec().iter().zip(&dx).all(|(a, b)| (a - b).abs() < 1e-15));
+        }
+    }
+
+    #[test]
+    fn a_mean_over_nothing_is_nan_with_gradient_zero() {
+        let x = Tensor::from_vec(vec![0.5, nan(), 3.0, 4.0], [2, 2]).unwrap();
+        let weight = Tensor::from_vec(vec![1.0, 0.0], [2]).unwrap();
+        for (t, weight, label_smoothing) in
+            [(vec![-100, -100], None, 0.1), (vec![1, 1], Some(weight.clone()), 0.0)]
+        {
+            let t = Tensor::from_vec(t, [2]).unwrap();
+            let o = ClassOptions { weight, label_smoothing, ..ClassOptions::default() };
+            let v = Tape::new().var(x.clone());
+            let loss = v.cross_entropy(&t, &o).unwrap();
+            assert!(loss.item().unwrap().is_nan());
+            assert_eq!(loss.backward().unwrap().wrt(&v).unwrap().to_vec(), [0.0; 4]);
+            let o = ClassOptions { reduction: Reduction::Sum, ..o };
+            assert_eq!(v.detach().cross_entropy(&t, &o).unwrap().item().unwrap(), 0.0);
+        }
+    }
+
+    fn nan() -> f64 {
+        f64::NAN
+    }
+
+    #[test]
+    fn bad_input_is_one_clear_error() {
+        let x = Var::constant(Tensor::<f64>::zeros([3, 2]).unwrap());
+        let o = ClassOptions::default();
+        let text = |x: &Var<f64>, t: Vec<i64>, o: &ClassOptions<f64>| {
+            let t = Tensor::from_slice(&t, [t.len()]).unwrap();
+            x.cross_entropy(&t, o).unwrap_err().to_string()
+        };
+        assert_eq!(
+            text(&x, vec![0, 2, -1], &o),
+            "cross_entropy: target 2 in row 1 is out of range for 2 classes (2 rows affected)"
+        );
+        assert_eq!(text(&x, vec![0], &o), "cross_entropy: shapes do not match: [3, 2] and [1]");
+        let bad = |label_smoothing| ClassOptions { label_smoothing, ..o.clone() };
+        for smoothing in [-0.1, 1.5, f64::NAN, f64::NEG_INFINITY] {
+            let text = text(&x, vec![0, 0, 0], &bad(smoothing));
+            assert!(text.starts_with("cross_entropy: label_smoothing must be in [0, 1], found"));
+        }
+        for w in [-1.0, f64::NAN, f64::INFINITY] {
+            let weight = Some(Tensor::from_vec(vec![1.0, w], [2]).unwrap());
+            let text = text(&x, vec![0, 0, 0], &ClassOptions { weight, ..o.clone() });
+            assert!(text.contains("for class 1"), "{text}");
+        }
+        let weight = Some(Tensor::<f64>::ones([3]).unwrap());
+        assert!(
+            text(&x, vec![0, 0, 0], &ClassOptions { weight, ..o.clone() })
+                .contains("[3, 2] and [3]")
+        );
+        let none = Var::constant(Tensor::<f64>::zeros([1, 0]).unwrap());
+        assert!(text(&none, vec![0], &o).contains("has no classes"));
+        let ignore_none = ClassOptions { ignore_index: None, ..o.clone() };
+        assert!(text(&x, vec![0, -100, 0], &ignore_none).contains("target -100 in row 1"));
+        assert!(Var::constant(Tensor::scalar(0.0)).cross_entropy(&Tensor::scalar(0), &o).is_err());
+    }
+}

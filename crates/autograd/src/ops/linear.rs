@@ -1,0 +1,110 @@
+//! Matrix products: `Y = A·B`, `dA = G·Bᵀ`, `dB = Aᵀ·G`.
+
+use tensor::{Float, Result, Shape};
+
+use crate::engine::Ctx;
+use crate::tape::{Save, record};
+use crate::var::Var;
+
+impl<T: Float> Var<T> {
+    /// Matrix product over the last two dims; leading dims broadcast, vectors act as a row on the
+    /// left and a column on the right. Saves both operands. Any order. `torch.matmul`.
+    ///
+    /// # Shape
+    /// `[.., M, K] · [.., K, N]` → `[.., M, N]`.
+    ///
+    /// # Gradient
+    /// `dA = G·Bᵀ`, `dB = Aᵀ·G`, summed over broadcast dims.
+    ///
+    /// # Errors
+    /// [`Error::InnerDimensions`](crate::Error::InnerDimensions) if the K differ,
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if leading dims do not broadcast,
+    /// [`Error::RankMismatch`](crate::Error::RankMismatch) for rank 0.
+    pub fn matmul(&self, rhs: &Self) -> Result<Self> {
+        if self.value().rank() == 1 && rhs.value().rank() > 0 {
+            let row = self.unsqueeze(0)?.matmul(rhs)?;
+            return if rhs.value().rank() == 1 { Ok(row) } else { row.squeeze(-2) };
+        }
+        if rhs.value().rank() == 1 && self.value().rank() > 0 {
+            return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);
+        }
+        let y = self.value().matmul(rhs.value())?;
+        let saved = [Save::Input(self), Save::Input(rhs)];
+        record("matmul", [self.node(), rhs.node()], saved, y, |ctx, g, sink| {
+            if ctx.needs(0) {
+                // [..,M,N]·[..,K,N]ᵀ
+                sink.add_broadcast(0, g.matmul(&ctx.saved(1).transpose(-2, -1)?)?)?;
+            }
+            if ctx.needs(1) {
+                // [..,M,K]ᵀ·[..,M,N]
+                sink.add_broadcast(1, ctx.saved(0).transpose(-2, -1)?.matmul(&g)?)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// `x·Wᵀ + b`, with W as PyTorch stores it. Saves x and W. Any order.
+    /// `torch.nn.functional.linear`.
+    ///
+    /// # Shape
+    /// `x: [.., K]`, `w: [N, K]`, `b: [N]` → `[.., N]`.
+    ///
+    /// # Gradient
+    /// With the leading dims of x and g as one, M: `dx = G·W`, `dW = Gᵀ·X`, `db = Σ_M G`.
+    ///
+    /// # Errors
+    /// [`Error::InnerDimensions`](crate::Error::InnerDimensions) if the K differ,
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for b,
+    /// [`Error::RankMismatch`](crate::Error::RankMismatch) for W or an x of rank 0.
+    pub fn linear(&self, w: &Self, b: Option<&Self>) -> Result<Self> {
+        let y = self.value().linear(w.value(), b.map(Var::value))?;
+        let nodes = [self.node(), w.node(), b.and_then(Var::node)];
+        let saved = [Save::Input(self), Save::Input(w)];
+        record("linear", nodes, saved, y, |ctx: &Ctx<T>, g, sink| {
+            let (x, w) = (ctx.saved(0), ctx.saved(1));
+            let [n, k] = w.value().dims("linear")?;
+            let m: usize = x.shape()[..x.value().rank() - 1].iter().product();
+            let shape = Shape::from(x.shape());
+            let g = g.reshape([m, n])?;
+            if ctx.needs(2) {
+                sink.add(2, g.sum_dim(&[0], false)?)?;
+            }
+            if ctx.needs(1) {
+                // [M,N]ᵀ·[M,K]
+                sink.add(1, g.transpose(0, 1)?.matmul(&x.reshape([m, k])?)?)?;
+            }
+            if ctx.needs(0) {
+                // [M,N]·[N,K]
+                sink.add(0, g.matmul(&w)?.reshape(shape)?)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::table::{Row, check};
+
+    #[test]
+    fn gradients() {
+        check(&[
+            Row::of("matmul", &[&[3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[2, 1, 3, 4], &[3, 4, 2]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[4], &[4]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[4], &[2, 4, 3]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[2, 3, 4], &[4]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[3, 4], &[2, 4]], |x| x[0].matmul(&x[1].transpose(0, 1)?)),
+            Row::of("matmul", &[&[3, 3]], |x| x[0].matmul(&x[0])),
+            Row::of("matmul", &[&[2, 0], &[0, 3]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[3, 1], &[4, 2]], |x| x[0].expand([3, 4])?.matmul(&x[1])),
+            Row::of("linear", &[&[5, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
+            Row::of("linear", &[&[2, 2, 3], &[4, 3], &[4]], |x| x[0].linear(&x[1], Some(&x[2]))),
+            Row::of("linear", &[&[3], &[2, 3]], |x| x[0].linear(&x[1], None)),
+            Row::of("linear", &[&[3, 5], &[3, 2], &[1]], |x| {
+                x[0].transpose(0, 1)?.linear(&x[1].transpose(0, 1)?, Some(&x[2].expand([2])?))
+            }),
+            Row::of("linear", &[&[0, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
+        ]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Softmax and its logarithm along one dim: `p = e^(x − lse)`, `y = x − lse`, with
+//! `lse = ln Σ_j e^(x_j)`.
+
+use tensor::kernels::softmax as kernel;
+use tensor::{Float, Result};
+
+use crate::tape::{Save, Tag, record, record_tagged};
+use crate::var::Var;
+
+impl<T: Float> Var<T> {
+    /// Log of the softmax along `dim`: `y_i = x_i − ln Σ_j exp(x_j)`, in nats.
+    ///
+    /// A [`nll_loss`](Var::nll_loss) of the result is fused with it: see there.
+    ///
+    /// # Shape
+    /// `[.., C, ..]` → the same. Any rank ≥ 1, any strides; `dim ∈ [−rank, rank)`.
+    ///
+    /// # Gradient
+    /// `dx = g − exp(y)·Σ_dim g`. Saves x and a few numbers per row. Any order.
+    ///
+    /// # Numerics
+    /// Every entry is accurate, also those next to 0. A row with NaN, +∞ or nothing but −∞ is NaN.
+    ///
+    /// # Errors
+    /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange).
+    ///
+    /// # Examples
+    /// ```
+    /// use autograd::{Tape, Tensor};
+    /// let x = Tape::new().var(Tensor::from_vec(vec![0.0_f64, 0.0, 40.0], [3])?);
+    /// let y = x.log_softmax(-1)?.value().to_vec();
+    /// assert_eq!(y[..2], [-40.0, -40.0]);
+    /// assert!((y[2] + 2.0 * (-40.0_f64).exp()).abs() < 1e-32); // PyTorch: 0
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    ///
+    /// # Reference
+    /// `torch.nn.functional.log_softmax`; Blanchard, Higham & Higham, IMA J. Numer. Anal. 41 (2021).
+    pub fn log_softmax(&self, dim: isize) -> Result<Self> {
+        let dim = self.value().resolve_dim("log_softmax", dim)?;
+        let (y, sums) = kernel::log_softmax(self.value(), dim);
+        let tag = Tag::LogSoftmax { dim };
+        let saved = [Save::Input(self)];
+        record_tagged("log_softmax", tag, [self.node()], saved, y, move |ctx, g, sink| {
+            let x = ctx.saved(0);
+            if ctx.create_graph() {
+                let total = g.sum_dim(&[dim as isize], true)?;
+                return sink.add(0, g - x.softmax(dim as isize)? * total);
+            }
+            let dx = kernel::log_softmax_backward(g.value(), x.value(), dim, &sums);
+            sink.add(0, Var::constant(dx))
+        })
+    }
+
+    /// Softmax along `dim`: `y_i = exp(x_i)/Σ_j exp(x_j)`.
+    ///
+    /// # Shape
+    /// `[.., C, ..]` → the same. Any rank ≥ 1, any strides; `dim ∈ [−rank, rank)`.
+    ///
+    /// # Gradient
+    /// `dx = y·(g − Σ_dim g·y)`. Saves the output. Any order.
+    ///
+    /// # Errors
+    /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange).
+    ///
+    /// # Reference
+    /// `torch.nn.functional.softmax`.
+    pub fn softmax(&self, dim: isize) -> Result<Self> {
+        let dim = self.value().resolve_dim("softmax", dim)?;
+        let y = kernel::softmax(self.value(), dim);
+        record("softmax", [self.node()], [Save::Output], y, move |ctx, g, sink| {
+            let y = ctx.saved(0);
+            let mean = (&g * &y).sum_dim(&[dim as isize], true)?;
+            sink.add(0, (g - mean) * y)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::table::{Row, check};
+
+    #[test]
+    fn gradients() {
+        check(&[
+            Row::along_dim("log_softmax", |x, dim| x.log_softmax(dim)),
+            Row::along_dim("log_softmax", |x, dim| (x * 20.0).log_softmax(dim)),
+            Row::along_dim("softmax", |x, dim| x.softmax(dim)),
+        ]);
+    }
+}

@@ -1,0 +1,351 @@
+//! The tape: a vector of nodes in execution order, so that walking it backwards is a topological
+//! order.
+//!
+//! Invariants:
+//! 1. The parents of a node have smaller indices than the node.
+//! 2. `epoch` grows whenever nodes are removed; a [`NodeRef`] of an older epoch is stale.
+//! 3. The tape holds no value but the saved ones, and no closure holds a tracked [`Var`] (`Send`
+//!    forbids it), so that a tape never keeps itself alive.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+use tensor::{Error, Float, Result, Shape, Tensor};
+
+use crate::engine::{Ctx, Sink};
+use crate::var::Var;
+
+/// Identity of a parameter, unique in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParameterId(u64);
+
+impl ParameterId {
+    /// An identity that no other parameter has.
+    #[expect(
+        clippy::new_without_default,
+        reason = "no two identities are alike, so none is default"
+    )]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ParameterId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How the engine calls a recorded operation: with the upstream gradient, which it hands over.
+pub(crate) type Backward<T> = Box<dyn Fn(&Ctx<T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send>;
+
+/// What an operation is beyond its name, where another operation wants to recognise it. Private, so
+/// that no operation of a user's can pass for one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Plain,
+    /// Log-softmax along a dim; saves its input first.
+    LogSoftmax {
+        dim: usize,
+    },
+}
+
+/// A value that backward needs.
+pub(crate) struct Saved<T: Float> {
+    pub(crate) value: Tensor<T>,
+    /// The node it is the result of, where it is tracked.
+    pub(crate) node: Option<u32>,
+}
+
+pub(crate) struct Node<T: Float> {
+    pub(crate) name: &'static str,
+    pub(crate) tag: Tag,
+    pub(crate) shape: Shape,
+    /// `None` for operands that are not tracked.
+    pub(crate) parents: SmallVec<[Option<u32>; 2]>,
+    pub(crate) saved: SmallVec<[Saved<T>; 2]>,
+    /// `None` for leaves, and while the engine runs it.
+    pub(crate) backward: Option<Backward<T>>,
+    pub(crate) leaf: bool,
+    pub(crate) retain: bool,
+    /// Part of its gradient went past it: a loss was fused with it.
+    pub(crate) bypassed: bool,
+}
+
+pub(crate) struct Inner<T: Float> {
+    pub(crate) nodes: RefCell<Vec<Node<T>>>,
+    pub(crate) bindings: RefCell<BTreeMap<ParameterId, u32>>,
+    pub(crate) epoch: Cell<u32>,
+    /// Unique in the process, so that gradients can name their tape without holding it.
+    pub(crate) id: u64,
+}
+
+/// Records the computations of its variables. Cloning gives another handle to the same tape.
+pub struct Tape<T: Float>(pub(crate) Rc<Inner<T>>);
+
+impl<T: Float> Clone for Tape<T> {
+    fn clone(&self) -> Self {
+        Tape(Rc::clone(&self.0))
+    }
+}
+
+impl<T: Float> Default for Tape<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Float> fmt::Debug for Tape<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tape({} nodes)", self.len())
+    }
+}
+
+/// A variable's place on a tape.
+pub struct NodeRef<T: Float> {
+    pub(crate) tape: Tape<T>,
+    pub(crate) place: Place,
+}
+
+impl<T: Float> Clone for NodeRef<T> {
+    fn clone(&self) -> Self {
+        NodeRef { tape: self.tape.clone(), place: self.place }
+    }
+}
+
+/// What a variable is on its tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Not tracked: no gradient flows through it.
+    Constant,
+    /// The result of a node.
+    Node { index: u32, epoch: u32 },
+    /// Computed from a variable of a consumed tape; every use of it for a gradient is an error.
+    Stale,
+}
+
+impl<T: Float> Tape<T> {
+    /// An empty tape.
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Tape(Rc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            nodes: RefCell::new(Vec::new()),
+            bindings: RefCell::new(BTreeMap::new()),
+            epoch: Cell::new(0),
+        }))
+    }
+
+    /// A tracked variable: gradients with respect to it can be asked for.
+    pub fn var(&self, value: Tensor<T>) -> Var<T> {
+        let index = self.push_leaf(Shape::from(value.shape()));
+        Var::new(value, Some(self.node(index)))
+    }
+
+    /// A value that is not tracked, on this tape: a module that gets it binds its parameters here.
+    pub fn constant(&self, value: Tensor<T>) -> Var<T> {
+        Var::new(value, Some(NodeRef { tape: self.clone(), place: Place::Constant }))
+    }
+
+    /// The tracked variable of a parameter: the same node for every call until the tape is emptied,
+    /// so that the gradients of a shared parameter add up. The tape keeps the identity, not `value`.
+    pub fn bind(&self, id: ParameterId, value: &Tensor<T>) -> Var<T> {
+        let bound = self.0.bindings.borrow().get(&id).copied();
+        let index = bound.unwrap_or_else(|| {
+            let index = self.push_leaf(Shape::from(value.shape()));
+            self.0.bindings.borrow_mut().insert(id, index);
+            index
+        });
+        Var::new(value.clone(), Some(self.node(index)))
+    }
+
+    /// The number of nodes recorded since the tape was last emptied.
+    pub fn len(&self) -> usize {
+        self.0.nodes.borrow().len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets everything recorded; variables of the tape become stale.
+    pub fn clear(&self) {
+        self.0.epoch.set(self.0.epoch.get().wrapping_add(1));
+        self.0.bindings.borrow_mut().clear();
+        // Taken out first: dropping values must not happen under the borrow.
+        let mut nodes = std::mem::take(&mut *self.0.nodes.borrow_mut());
+        nodes.clear();
+        *self.0.nodes.borrow_mut() = nodes;
+    }
+
+    /// The names of the recorded operations, oldest first; leaves are called `leaf`.
+    pub fn op_names(&self) -> Vec<&'static str> {
+        self.0.nodes.borrow().iter().map(|n| n.name).collect()
+    }
+
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn node(&self, index: u32) -> NodeRef<T> {
+        let place = Place::Node { index, epoch: self.0.epoch.get() };
+        NodeRef { tape: self.clone(), place }
+    }
+
+    fn push_leaf(&self, shape: Shape) -> u32 {
+        self.push(Node {
+            name: "leaf",
+            tag: Tag::Plain,
+            shape,
+            parents: SmallVec::new(),
+            saved: SmallVec::new(),
+            backward: None,
+            leaf: true,
+            retain: true,
+            bypassed: false,
+        })
+    }
+
+    fn push(&self, node: Node<T>) -> u32 {
+        let mut nodes = self.0.nodes.borrow_mut();
+        let index = nodes.len();
+        nodes.push(node);
+        match u32::try_from(index) {
+            Ok(index) => index,
+            Err(_) => panic!("a tape holds at most 2³² operations"),
+        }
+    }
+}
+
+impl<T: Float> NodeRef<T> {
+    /// The place now: a node of an emptied tape is stale.
+    pub(crate) fn current(&self) -> Place {
+        match self.place {
+            Place::Node { epoch, .. } if epoch != self.tape.0.epoch.get() => Place::Stale,
+            place => place,
+        }
+    }
+}
+
+/// Something that backward needs: an operand, or the result itself.
+#[derive(Debug)]
+pub enum Save<'a, T: Float> {
+    /// A variable that existed before.
+    Input(&'a Var<T>),
+    /// The result of the operation.
+    Output,
+}
+
+/// Records an operation with its result `value`, and returns the result as a variable.
+///
+/// `parents` are the operands' places ([`Var::node`]) in the order in which `backward` delivers
+/// their gradients. `saved` lists all that backward differentiates through; it reads them with
+/// [`Ctx::saved`]. The closure itself may capture indices, masks and shapes, but no `Var`: capturing
+/// one does not compile.
+///
+/// `backward` owns the upstream gradient, which has the shape of `value`, and gives each parent its
+/// gradient with [`Sink::add`], written with `Var` operations, so that the second derivative
+/// follows. It need not compute what [`Ctx::needs`] denies.
+///
+/// Nothing is recorded where no parent is tracked.
+///
+/// # Errors
+/// [`Error::MixedTapes`] if the parents are on different tapes. (A parent of a consumed tape makes a
+/// stale result: values are right, and `backward` says [`Error::ConsumedTape`].)
+///
+/// # Examples
+/// ```
+/// use autograd::{record, Result, Save, Tape, Tensor, Var};
+///
+/// /// `y = x²`, `dx = 2·g·x`.
+/// fn square(x: &Var<f64>) -> Result<Var<f64>> {
+///     let y = x.value() * x.value();
+///     record("square", [x.node()], [Save::Input(x)], y, |ctx, g, sink| {
+///         sink.add(0, &(g * 2.0) * &ctx.saved(0))
+///     })
+/// }
+///
+/// let tape = Tape::new();
+/// let x = tape.var(Tensor::scalar(3.0));
+/// let grads = square(&x)?.backward()?;
+/// assert_eq!(grads.wrt(&x)?.item()?, 6.0);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn record<T: Float, const P: usize, const M: usize>(
+    name: &'static str,
+    parents: [Option<&NodeRef<T>>; P],
+    saved: [Save<'_, T>; M],
+    value: Tensor<T>,
+    backward: impl Fn(&Ctx<T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send + 'static,
+) -> Result<Var<T>> {
+    record_tagged(name, Tag::Plain, parents, saved, value, backward)
+}
+
+pub(crate) fn record_tagged<T: Float, const P: usize, const M: usize>(
+    name: &'static str,
+    tag: Tag,
+    parents: [Option<&NodeRef<T>>; P],
+    saved: [Save<'_, T>; M],
+    value: Tensor<T>,
+    backward: impl Fn(&Ctx<T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send + 'static,
+) -> Result<Var<T>> {
+    let Some(tape) = common_tape(name, &parents)? else {
+        return Ok(Var::new(value, None));
+    };
+    let places = parents.map(|p| p.map_or(Place::Constant, NodeRef::current));
+    if places.contains(&Place::Stale) {
+        return Ok(Var::new(value, Some(NodeRef { tape: tape.clone(), place: Place::Stale })));
+    }
+    let index = |place| match place {
+        Place::Node { index, .. } => Some(index),
+        _ => None,
+    };
+    let parents: SmallVec<[Option<u32>; 2]> = places.into_iter().map(index).collect();
+    if parents.iter().all(Option::is_none) {
+        return Ok(tape.constant(value));
+    }
+    let own = tape.len() as u32;
+    let mut kept: SmallVec<[Saved<T>; 2]> = SmallVec::new();
+    for save in saved {
+        let (needed, place) = match save {
+            Save::Output => (&value, Place::Node { index: own, epoch: tape.0.epoch.get() }),
+            Save::Input(x) => (x.value(), x.node().map_or(Place::Constant, NodeRef::current)),
+        };
+        if let Save::Input(x) = save
+            && x.tape().is_some_and(|t| !t.same(tape))
+        {
+            return Err(Error::MixedTapes { op: name });
+        }
+        if place == Place::Stale {
+            return Ok(Var::new(value, Some(NodeRef { tape: tape.clone(), place })));
+        }
+        kept.push(Saved { value: needed.clone(), node: index(place) });
+    }
+    let index = tape.push(Node {
+        name,
+        tag,
+        shape: Shape::from(value.shape()),
+        parents,
+        saved: kept,
+        backward: Some(Box::new(backward)),
+        leaf: false,
+        retain: false,
+        bypassed: false,
+    });
+    Ok(Var::new(value, Some(tape.node(index))))
+}
+
+/// The tape that all parents with a tape share.
+fn common_tape<'a, T: Float>(
+    op: &'static str,
+    parents: &[Option<&'a NodeRef<T>>],
+) -> Result<Option<&'a Tape<T>>> {
+    let mut found: Option<&Tape<T>> = None;
+    for node in parents.iter().flatten() {
+        match found {
+            Some(tape) if !tape.same(&node.tape) => return Err(Error::MixedTapes { op }),
+            _ => found = Some(&node.tape),
+        }
+    }
+    Ok(found)
+}
