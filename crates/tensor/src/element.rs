@@ -27,10 +27,17 @@ pub trait Element:
     /// The element as a float, for printing; `None` where it prints as it is.
     #[doc(hidden)]
     fn as_float(self) -> Option<f64>;
+    /// Appends the element's little-endian bytes.
+    #[doc(hidden)]
+    fn write_le(self, out: &mut Vec<u8>);
+    /// The element of these little-endian bytes; `None` unless they are as many as it has, and a
+    /// value.
+    #[doc(hidden)]
+    fn read_le(bytes: &[u8]) -> Option<Self>;
 }
 
 macro_rules! element {
-    ($type:ty, $any_bits:literal, |$x:ident| $as_float:expr) => {
+    ($type:ty, $any_bits:literal, |$x:ident| $as_float:expr, $write:expr, $read:expr) => {
         impl Element for $type {
             const NAME: &'static str = stringify!($type);
             const ANY_BITS_VALID: bool = $any_bits;
@@ -38,14 +45,24 @@ macro_rules! element {
                 let $x = self;
                 $as_float
             }
+            fn write_le(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&$write(self));
+            }
+            fn read_le(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().and_then($read)
+            }
         }
     };
 }
 
-element!(f32, true, |x| Some(f64::from(x)));
-element!(f64, true, |x| Some(x));
-element!(i64, true, |_x| None);
-element!(bool, false, |_x| None);
+element!(f32, true, |x| Some(f64::from(x)), f32::to_le_bytes, |b| Some(f32::from_le_bytes(b)));
+element!(f64, true, |x| Some(x), f64::to_le_bytes, |b| Some(f64::from_le_bytes(b)));
+element!(i64, true, |_x| None, i64::to_le_bytes, |b| Some(i64::from_le_bytes(b)));
+element!(bool, false, |_x| None, |x| [u8::from(x)], |[b]: [u8; 1]| match b {
+    0 => Some(false),
+    1 => Some(true),
+    _ => None,
+});
 
 /// An element with real arithmetic: `f32` or `f64`.
 ///
