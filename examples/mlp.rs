@@ -29,7 +29,7 @@ struct Args {
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
     /// Largest learning rate; it falls to 0 along a cosine.
-    #[arg(long, default_value_t = 0.004)]
+    #[arg(long, default_value_t = 0.01)]
     lr: f64,
     /// Rows of one step.
     #[arg(long, default_value_t = 64)]
@@ -40,6 +40,9 @@ struct Args {
     /// Share of each target that is spread over all classes.
     #[arg(long, default_value_t = 0.1)]
     label_smoothing: f64,
+    /// Standard deviation of the noise added to the pixels (of [0, 1]) while training.
+    #[arg(long, default_value_t = 0.05)]
+    noise: f64,
     /// Decides the split, the first weights and the order of the rows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -86,6 +89,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         CrossEntropyOptions { label_smoothing: args.label_smoothing, ..Default::default() };
     let criterion = CrossEntropyLoss::new(options)?;
     let mut optimizer = optimizer(args)?;
+    if !(args.noise.is_finite() && args.noise >= 0.0) {
+        let reason = format!("must be finite and not negative, found {}", args.noise);
+        return Err(Error::InvalidArgument { op: "mlp", name: "noise", reason });
+    }
     let weights = prepare_output(&args.out)?;
     let (train, test) = load(args)?;
     let inputs = train.0.shape()[1];
@@ -122,6 +129,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         for (x, y) in train.shuffled(&mut rng) {
             optimizer.set_lr(args.lr * cosine(step, steps));
             step += 1;
+            let x = add_noise(x, args.noise, &mut rng)?;
             let logits = model.forward(&tape.constant(x))?;
             let loss = criterion.forward(&logits, &y)?;
             let grads = loss.backward()?;
@@ -203,6 +211,15 @@ fn load(args: &Args) -> Result<(Rows, Rows)> {
     let rows =
         |index| -> Result<Rows> { Ok((x.index_select(0, index)?, y.index_select(0, index)?)) };
     Ok((rows(&train)?, rows(&test)?))
+}
+
+/// Fresh noise at every step keeps the model from learning single pixels by heart.
+fn add_noise(x: Tensor<f32>, deviation: f64, rng: &mut Generator) -> Result<Tensor<f32>> {
+    if deviation == 0.0 {
+        return Ok(x);
+    }
+    let noise = Tensor::<f32>::randn(x.shape(), rng)?;
+    Ok(x + noise * deviation as f32)
 }
 
 /// From 1 at the first step to 0 after the last.
