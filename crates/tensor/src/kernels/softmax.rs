@@ -45,6 +45,11 @@ impl RowSums {
     fn lse_above_max(&self) -> f64 {
         ((self.rest + self.picked) / self.top).ln()
     }
+
+    /// The place of the maximum, where its share is more than half.
+    fn dominant<T: Float>(&self, x: &[T]) -> Option<usize> {
+        if self.rest < self.picked { x.iter().position(|v| v.to_f64() == self.max) } else { None }
+    }
 }
 
 /// Rows of equal length in a slice, `stride` apart.
@@ -562,6 +567,12 @@ pub fn softmax<T: Float>(x: &Tensor<T>, dim: usize) -> Tensor<T> {
                 .collect();
             let (sums, scales, addend) = (&*sums, &scales[..], Addend::Constant);
             T::softmax_gradient(GradientRows { x, sums, scales, addend, out });
+            for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
+                // The one entry above ½ is rounded once: exactly 1 for a single class.
+                if let Some(top) = s.dominant(x.row(r)) {
+                    out[top] = T::from_f64(s.picked / (s.rest + s.picked));
+                }
+            }
         });
     })
 }
@@ -592,11 +603,8 @@ pub fn log_softmax_backward<T: Float>(
             let addend = Addend::Rows(g);
             T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
             for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
-                if s.rest >= s.picked {
-                    continue;
-                }
-                let (x, g) = (x.row(r), g.row(r));
-                let Some(top) = x.iter().position(|v| v.to_f64() == s.max) else { continue };
+                let Some(top) = s.dominant(x.row(r)) else { continue };
+                let g = g.row(r);
                 let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
                 let value = (s.rest * g[top].to_f64() - s.picked * others) / (s.rest + s.picked);
                 out[top] = T::from_f64(value);
@@ -746,7 +754,13 @@ pub fn cross_entropy_backward<T: Float>(
                 }
                 let class = classes[r] as usize;
                 let total = s.rest + s.picked;
-                let spread = c.total_weight * s.picked / total - c.weight(class);
+                // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
+                let (w, all) = (c.weight(class), c.total_weight);
+                let spread = if s.rest > s.picked {
+                    all * s.picked / total - w
+                } else {
+                    (all - w) - all * s.rest / total
+                };
                 let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * spread };
                 out[class] =
                     T::from_f64(scale(first + r) * (smooth - c.hard(class) * s.rest / total));
