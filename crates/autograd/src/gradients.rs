@@ -46,6 +46,11 @@ impl<T: Float> Gradients<T> {
         }
     }
 
+    /// Remembers that a loss went past the log-probabilities of this node.
+    pub(crate) fn bypass(&mut self, node: u32) {
+        self.origins[node as usize] = Origin::Bypassed;
+    }
+
     pub(crate) fn insert(&mut self, node: u32, gradient: Tensor<T>) {
         self.nodes.insert(node, gradient);
     }

@@ -47,6 +47,10 @@ pub(crate) enum Tag {
     LogSoftmax {
         dim: usize,
     },
+    /// A loss on the logits that went past these log-probabilities.
+    FusedLoss {
+        past: u32,
+    },
 }
 
 /// A value that backward needs.
@@ -67,8 +71,6 @@ pub(crate) struct Node<T: Float> {
     pub(crate) backward: Option<Backward<T>>,
     pub(crate) leaf: bool,
     pub(crate) retain: bool,
-    /// Part of its gradient went past it: a loss was fused with it.
-    pub(crate) bypassed: bool,
 }
 
 pub(crate) struct Inner<T: Float> {
@@ -148,8 +150,16 @@ impl<T: Float> Tape<T> {
 
     /// The tracked variable of a parameter: the same node for every call until the tape is emptied,
     /// so that the gradients of a shared parameter add up. The tape keeps the identity, not `value`.
+    ///
+    /// Where `value` has another shape than at the first call, there is no gradient that would fit
+    /// both: the variable is stale, and backward from anything computed with it is an error.
     pub fn bind(&self, id: ParameterId, value: &Tensor<T>) -> Var<T> {
         let bound = self.0.bindings.borrow().get(&id).copied();
+        let fits = |i: u32| *self.0.nodes.borrow()[i as usize].shape == *value.shape();
+        if bound.is_some_and(|i| !fits(i)) {
+            let node = NodeRef { tape: self.clone(), place: Place::Stale };
+            return Var::new(value.clone(), Some(node));
+        }
         let index = bound.unwrap_or_else(|| {
             let index = self.push_leaf(Shape::from(value.shape()));
             self.0.bindings.borrow_mut().insert(id, index);
@@ -202,7 +212,6 @@ impl<T: Float> Tape<T> {
             backward: None,
             leaf: true,
             retain: true,
-            bypassed: false,
         })
     }
 
@@ -245,7 +254,8 @@ pub enum Save<'a, T: Float> {
 ///
 /// `backward` owns the upstream gradient, which has the shape of `value`, and gives each parent its
 /// gradient with [`Sink::add`], written with `Var` operations, so that the second derivative
-/// follows. It need not compute what [`Ctx::needs`] denies.
+/// follows. It need not compute what [`Ctx::needs`] denies, but must deliver all that it grants:
+/// a gradient that is forgotten is an error, not a zero.
 ///
 /// Nothing is recorded where no parent is tracked.
 ///
@@ -330,7 +340,6 @@ pub(crate) fn record_tagged<T: Float, const P: usize, const M: usize>(
         backward: Some(Box::new(backward)),
         leaf: false,
         retain: false,
-        bypassed: false,
     });
     Ok(Var::new(value, Some(tape.node(index))))
 }

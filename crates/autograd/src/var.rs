@@ -95,15 +95,10 @@ impl<T: Float> Var<T> {
     /// Asks backward to keep the gradient of this intermediate result.
     ///
     /// # Errors
-    /// [`Error::NotTracked`]; [`Error::ConsumedTape`]; [`Error::Bypassed`] for log-probabilities that
-    /// a loss has already been fused with.
+    /// [`Error::NotTracked`]; [`Error::ConsumedTape`].
     pub fn retain(&self) -> Result<()> {
         let (tape, index) = self.tracked("retain")?;
-        let node = &mut tape.0.nodes.borrow_mut()[index as usize];
-        if node.bypassed {
-            return Err(Error::Bypassed { op: "retain" });
-        }
-        node.retain = true;
+        tape.0.nodes.borrow_mut()[index as usize].retain = true;
         Ok(())
     }
 

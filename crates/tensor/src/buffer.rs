@@ -25,7 +25,10 @@ impl<T: Element> Buffer<T> {
     /// An unshared buffer of `len` elements with unspecified (stale, but valid) values.
     pub(crate) fn stale(len: usize) -> Self {
         const { assert!(align_of::<T>() <= ALIGN) };
-        let Block(mut header) = pool::take(len * size_of::<T>());
+        // The wall that every allocation passes: a product that wraps would be undefined behaviour.
+        let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b <= isize::MAX as usize / 2);
+        let Some(bytes) = bytes else { panic!("{len} elements are more than memory can address") };
+        let Block(mut header) = pool::take(bytes);
         // SAFETY: the block was just taken, so this is its only reference.
         let fields = unsafe { header.as_mut() };
         fields.len = len;

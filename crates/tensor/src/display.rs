@@ -19,6 +19,9 @@ impl<T: Element> fmt::Debug for Tensor<T> {
 /// `{}` prints four digits after the point; `{:.2}` asks for another number.
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.numel() == 0 {
+            return write!(f, "[] shape={:?} {}", self.shape(), T::NAME);
+        }
         let elide = self.numel() > THRESHOLD;
         let mut shown = Vec::new();
         self.visit(self.layout.offset as isize, 0, elide, &mut |x| shown.push(x));
@@ -120,6 +123,8 @@ mod tests {
         assert_eq!(Tensor::scalar(3.0_f64).to_string(), "3. shape=[] f64");
         assert_eq!(Tensor::scalar(true).to_string(), "true shape=[] bool");
         assert_eq!(Tensor::<f32>::zeros([0, 2]).unwrap().to_string(), "[] shape=[0, 2] f32");
+        let empty = Tensor::<f32>::zeros([1 << 40, 0]).unwrap();
+        assert_eq!(empty.to_string(), "[] shape=[1099511627776, 0] f32");
         let wide = Tensor::from_vec(vec![1e-9_f64, 1.0], [2]).unwrap();
         assert_eq!(format!("{wide:.1}"), "[1.0e-9,  1.0e0] shape=[2] f64");
     }

@@ -73,6 +73,9 @@ pub enum Error {
         "{op}: backward gave its input {input} a gradient of shape {found:?}, expected {expected:?}"
     )]
     GradientShape { op: &'static str, input: usize, found: Vec<usize>, expected: Vec<usize> },
+    /// A backward function delivered a gradient for no input of the operation, or none for one.
+    #[error("{op}: backward {reason} input {input}")]
+    GradientInput { op: &'static str, input: usize, reason: &'static str },
     /// Parameters that a step should update but that received no gradient.
     #[error("{op}: no gradient for {}", .parameters.join(", "))]
     MissingGradient { op: &'static str, parameters: Vec<String> },

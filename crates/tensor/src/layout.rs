@@ -35,7 +35,7 @@ impl Clone for Layout {
 
 impl Layout {
     /// Row-major layout of `shape`, starting at offset 0.
-    pub fn contiguous(shape: Shape) -> Self {
+    pub(crate) fn contiguous(shape: Shape) -> Self {
         let mut strides: Strides = SmallVec::from_elem(0, shape.len());
         let mut step = 1_isize;
         for (stride, &size) in strides.iter_mut().zip(shape.iter()).rev() {

@@ -75,6 +75,11 @@ impl Shared {
 
     /// Removes blocks, largest first, sparing `class`, until `bytes` more fit.
     fn make_room(&mut self, bytes: usize, class: usize, removed: &mut Vec<Block>) -> bool {
+        let own: usize = self.lists.get(class).map_or(0, |l| l.iter().map(Block::bytes).sum());
+        if own.saturating_add(bytes) > self.limit {
+            // Nothing that may go would make enough room.
+            return false;
+        }
         for c in (0..CLASSES).rev() {
             while c != class && self.bytes.saturating_add(bytes) > self.limit {
                 let Some(block) = self.lists[c].pop() else { break };
@@ -82,7 +87,7 @@ impl Shared {
                 removed.push(block);
             }
         }
-        self.bytes.saturating_add(bytes) <= self.limit
+        true
     }
 }
 

@@ -55,14 +55,27 @@ impl<T: Float> Tensor<T> {
         high: f64,
         generator: &mut Generator,
     ) -> Result<Self> {
-        if !(low <= high && low.is_finite() && high.is_finite()) {
+        let largest = low.abs().max(high.abs());
+        let fits = T::from_f64(largest).to_f64().is_finite() && (high - low).is_finite();
+        if !(low <= high && fits) {
             return Err(Error::InvalidArgument {
                 op: "uniform",
                 name: "range",
-                reason: format!("must be finite and in order, found [{low}, {high})"),
+                reason: format!(
+                    "must be finite in {} and in order, found [{low}, {high})",
+                    T::NAME
+                ),
             });
         }
-        Self::generate("uniform", shape.into(), || low + (high - low) * generator.uniform())
+        Self::generate("uniform", shape.into(), || {
+            loop {
+                let x = low + (high - low) * generator.uniform();
+                // Rounding to `T` may reach the open end; such a draw is made again.
+                if T::from_f64(x).to_f64() < high || low == high {
+                    return x;
+                }
+            }
+        })
     }
 
     /// Uniform numbers of [0, 1).
@@ -112,13 +125,18 @@ impl Tensor<i64> {
     }
 
     /// The integers 0 … n−1 in random order.
-    pub fn randperm(n: usize, generator: &mut Generator) -> Self {
-        Self::build([n].into(), |out| {
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`].
+    pub fn randperm(n: usize, generator: &mut Generator) -> Result<Self> {
+        let shape = Shape::from([n]);
+        shape.checked_numel("randperm", size_of::<i64>())?;
+        Ok(Self::build(shape, |out| {
             for (i, o) in out.iter_mut().enumerate() {
                 *o = i as i64;
             }
             generator.shuffle(out);
-        })
+        }))
     }
 }
 
@@ -144,10 +162,15 @@ mod tests {
         assert!(((&n * &n).mean().item().unwrap() - 1.0).abs() < 0.023);
         let u = Tensor::<f32>::uniform([10_000], -2.0, 3.0, &mut g).unwrap();
         assert!(u.to_vec().iter().all(|&x| (-2.0..=3.0).contains(&x)));
-        let mut p = Tensor::randperm(50, &mut g).to_vec();
+        let mut p = Tensor::randperm(50, &mut g).unwrap().to_vec();
         p.sort_unstable();
         assert_eq!(p, (0..50).collect::<Vec<_>>());
         assert!(Tensor::<f32>::uniform([1], 1.0, f64::NAN, &mut g).is_err());
+        assert!(Tensor::<f32>::uniform([1], -1e300, 1e300, &mut g).is_err());
+        assert!(Tensor::<f64>::uniform([1], -1.7e308, 1.7e308, &mut g).is_err());
+        assert!(Tensor::randperm(1 << 61, &mut g).is_err());
+        let narrow = Tensor::<f32>::uniform([1000], 1.0, 1.0 + 2e-7, &mut g).unwrap();
+        assert!(narrow.to_vec().iter().all(|&x| f64::from(x) < 1.0 + 2e-7));
         assert!(Tensor::randint(3, 3, [1], &mut g).is_err());
     }
 }

@@ -113,6 +113,14 @@ impl<T: Float> Var<T> {
     }
 }
 
+impl<T: Float> Var<T> {
+    /// `self + rhs` of equal shapes, into the storage of `self` where that is unshared.
+    pub(crate) fn accumulate(self, rhs: Self) -> Result<Self> {
+        let ((x, x_node), (y, y_node)) = (self.into_parts(), rhs.into_parts());
+        add(x_node.as_ref(), y_node.as_ref(), x + y)
+    }
+}
+
 #[track_caller]
 fn unwrap<T: Float>(result: Result<Var<T>>) -> Var<T> {
     match result {
@@ -214,7 +222,12 @@ fn shift<T: Float>(x: Node<'_, T>, y: Tensor<T>) -> Var<T> {
     total(record("add_scalar", [x], [], y, |_, g, sink| sink.add(0, g)))
 }
 
-/// `c·x` and `x/c`: dx = c·g.
+/// `y = x/c`: dx = g/c. (Not g·(1/c), which may overflow.)
+fn unscale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
+    total(record("div_scalar", [x], [], y, move |_, g, sink| sink.add(0, g / c)))
+}
+
+/// `y = c·x`: dx = c·g.
 fn scale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
     total(record("mul_scalar", [x], [], y, move |_, g, sink| sink.add(0, g * c)))
 }
@@ -227,7 +240,7 @@ fn negate<T: Float>(x: Node<'_, T>, y: Tensor<T>) -> Var<T> {
 /// `y = c/x`: dx = −g·y/x. Saves input and output.
 fn reciprocal<T: Float>(x: &Var<T>, y: Tensor<T>) -> Var<T> {
     let saved = [Save::Input(x), Save::Output];
-    total(record("div_scalar", [x.node()], saved, y, |ctx, g, sink| {
+    total(record("scalar_div", [x.node()], saved, y, |ctx, g, sink| {
         sink.add(0, -(g * ctx.saved(1) / ctx.saved(0)))
     }))
 }
@@ -256,7 +269,7 @@ macro_rules! scalar_right {
 scalar_right!(Add, add, |x, y, c| shift(x, y));
 scalar_right!(Sub, sub, |x, y, c| shift(x, y));
 scalar_right!(Mul, mul, |x, y, c| scale(x, y, c));
-scalar_right!(Div, div, |x, y, c| scale(x, y, T::ONE / c));
+scalar_right!(Div, div, |x, y, c| unscale(x, y, c));
 
 /// `c ∘ x` for a scalar on the left; the language wants the types written out.
 macro_rules! scalar_left {

@@ -5,12 +5,13 @@
 //! `loss = −Σ_k c_k·log p_k = a·lse − Σ_k c_k·x_k` and `dx_k = s·(a·p_k − c_k)`, with s the upstream
 //! gradient, over the divisor of a mean. Without weights a = 1: `softmax − smoothed_onehot`.
 
+use std::sync::Arc;
+
 use tensor::kernels::FloatKernels;
-use tensor::kernels::softmax::{self as kernel, ClassTargets};
+use tensor::kernels::softmax::{self as kernel, ClassTargets, RowSums};
 use tensor::{Error, Float, Result, Shape, Tensor};
 
-use crate::engine::Sink;
-use crate::tape::{NodeRef, Place, Save, Tag, record};
+use crate::tape::{NodeRef, Place, Save, Tag, record, record_tagged};
 use crate::var::Var;
 
 /// How the losses of the rows become one.
@@ -149,24 +150,19 @@ impl<T: Float> Plan<T> {
             divisor: 1.0,
         };
         let mut total_weight = 0.0;
-        let mut counts: Vec<Option<(f64, bool)>> = vec![None; classes];
+        let weight = plan.weight.as_ref().and_then(Tensor::as_slice);
+        let a = plan.kernel_targets().coefficient_sums(classes);
         for t in &mut targets {
-            if !used(*t) {
-                *t = -1;
-                continue;
+            let class = if used(*t) { *t as usize } else { classes };
+            if class < classes {
+                total_weight += weight.map_or(1.0, |w| w[class].to_f64());
             }
-            // Weight and use depend on the class alone: looked up once for each.
-            let class = *t as usize;
-            let (weight, counts) = *counts[class].get_or_insert_with(|| {
-                let weight = plan.weight.as_ref().and_then(Tensor::as_slice);
-                let w = weight.map_or(1.0, |w| w[class].to_f64());
-                (w, plan.kernel_targets().coefficient_sum(class, classes) != 0.0)
-            });
-            total_weight += weight;
-            if !counts {
+            // A row whose coefficients are all 0 does not count either.
+            if class == classes || a(class) == 0.0 {
                 *t = -1;
             }
         }
+        drop(a);
         plan.targets = targets;
         plan.divisor = match options.reduction {
             Reduction::None | Reduction::Sum => 1.0,
@@ -209,6 +205,12 @@ impl<T: Float> Plan<T> {
     /// The upstream gradient, made to broadcast against the input.
     fn upstream(&self, g: Var<T>) -> Result<Var<T>> {
         if self.per_row { g.unsqueeze(self.dim as isize) } else { Ok(g) }
+    }
+
+    /// a/divisor of each row, 0 where the row does not count.
+    fn coefficient_sums(&self) -> Result<Var<T>> {
+        let (a, share) = (self.kernel_targets().coefficient_sums(self.classes), self.share());
+        self.by_row(|t| usize::try_from(t).map_or(0.0, |class| share * a(class)))
     }
 
     /// One number for each row, made to broadcast against the input.
@@ -257,26 +259,17 @@ impl<T: Float> Var<T> {
     /// # Reference
     /// `torch.nn.functional.cross_entropy`; label smoothing: Szegedy et al., arXiv 1512.00567.
     pub fn cross_entropy(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
-        self.fused_cross_entropy("cross_entropy", target, options)
+        let plan = Plan::new("cross_entropy", self.value(), target, options)?;
+        self.fused_cross_entropy(plan, Tag::Plain)
     }
 
-    fn fused_cross_entropy(
-        &self,
-        op: &'static str,
-        target: &Tensor<i64>,
-        options: &ClassOptions<T>,
-    ) -> Result<Self> {
-        let plan = Plan::new(op, self.value(), target, options)?;
+    fn fused_cross_entropy(&self, plan: Plan<T>, tag: Tag) -> Result<Self> {
         let (rows, sums) = kernel::cross_entropy(self.value(), plan.dim, plan.kernel_targets());
         let loss = plan.reduce(&rows)?;
-        record("cross_entropy", [self.node()], [Save::Input(self)], loss, move |ctx, g, sink| {
-            let x = ctx.saved(0);
-            if ctx.create_graph() {
-                return differentiable_gradient(&plan, &x, g, sink);
-            }
-            let (targets, scale) = (plan.kernel_targets(), plan.scale(g.value()));
-            let dx = kernel::cross_entropy_backward(x.value(), plan.dim, targets, &sums, scale);
-            sink.add(0, Var::constant(dx))
+        let fused = Arc::new(Fused { plan, sums });
+        let (nodes, saved) = ([self.node()], [Save::Input(self)]);
+        record_tagged("cross_entropy", tag, nodes, saved, loss, move |ctx, g, sink| {
+            sink.add(0, fused.gradient(&ctx.saved(0), &g)?)
         })
     }
 
@@ -302,8 +295,8 @@ impl<T: Float> Var<T> {
     /// `torch.nn.functional.nll_loss`, which has no smoothing.
     pub fn nll_loss(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
         let plan = Plan::new("nll_loss", self.value(), target, options)?;
-        if let Some(logits) = self.fusable_logits(plan.dim) {
-            return logits.fused_cross_entropy("nll_loss", target, options);
+        if let Some((logits, past)) = self.fusable_logits(plan.dim) {
+            return logits.fused_cross_entropy(plan, Tag::FusedLoss { past });
         }
         let rows = kernel::negative_log_likelihood(self.value(), plan.dim, plan.kernel_targets());
         let loss = plan.reduce(&rows)?;
@@ -322,44 +315,62 @@ impl<T: Float> Var<T> {
         })
     }
 
-    /// The logits, if this is an unmodified result of `log_softmax` along `dim` that nobody asked to
-    /// retain; marks it as gone past.
-    fn fusable_logits(&self, dim: usize) -> Option<Self> {
+    /// The logits and the own node, if this is an unmodified result of `log_softmax` along `dim`
+    /// that nobody asked to retain.
+    fn fusable_logits(&self, dim: usize) -> Option<(Self, u32)> {
         let NodeRef { tape, .. } = self.node()?;
         let Place::Node { index, .. } = self.node()?.current() else { return None };
-        let (value, parent) = {
-            let mut nodes = tape.0.nodes.borrow_mut();
-            let node = &mut nodes[index as usize];
-            if node.tag != (Tag::LogSoftmax { dim }) || node.retain {
-                return None;
-            }
-            let logits = node.saved.first()?;
-            let found = (logits.value.clone(), logits.node?);
-            node.bypassed = true;
-            found
-        };
-        Some(Var::new(value, Some(tape.node(parent))))
+        let nodes = tape.0.nodes.borrow();
+        let node = &nodes[index as usize];
+        if node.tag != (Tag::LogSoftmax { dim }) || node.retain {
+            return None;
+        }
+        let logits = node.saved.first()?;
+        Some((Var::new(logits.value.clone(), Some(tape.node(logits.node?))), index))
     }
 }
 
-/// The gradient of cross entropy as a function of logits and upstream gradient, recorded:
-/// `dx = g·share·(a·softmax(x) − c)`.
-fn differentiable_gradient<T: Float>(
-    plan: &Plan<T>,
-    x: &Var<T>,
-    g: Var<T>,
-    sink: &mut Sink<'_, T>,
-) -> Result<()> {
-    let (targets, share) = (plan.kernel_targets(), plan.share());
-    let a = plan.by_row(|t| match usize::try_from(t) {
-        Ok(class) => share * targets.coefficient_sum(class, plan.classes),
-        Err(_) => 0.0,
-    })?;
-    // Rows that do not count are replaced before they are read: NaN in them must not spread.
-    let used = plan.by_row(|t| if t < 0 { 0.0 } else { 1.0 })?;
-    let p = x.threshold_backward(used.value())?.softmax(plan.dim as isize)?;
-    let c = kernel::target_coefficients(x.value(), plan.dim, targets, |_| share);
-    sink.add(0, (p * a - Var::constant(c)) * plan.upstream(g)?)
+/// A recorded cross entropy: what its gradient needs beside the logits.
+struct Fused<T: Float> {
+    plan: Plan<T>,
+    sums: Vec<RowSums>,
+}
+
+impl<T: Float> Fused<T> {
+    /// `dx = s·(a·p − c)` as a function of logits x and upstream gradient g (s = g/divisor).
+    ///
+    /// With upstream gradient v it has `dx = s·a·p·(v − ⟨p, v⟩)`, the Hessian-vector product, and
+    /// `dg = ⟨a·p − c, v⟩/divisor`.
+    fn gradient(self: &Arc<Self>, x: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
+        let (plan, sums) = (&self.plan, &self.sums);
+        let (targets, scale) = (plan.kernel_targets(), plan.scale(g.value()));
+        let dx = kernel::cross_entropy_backward(x.value(), plan.dim, targets, sums, scale);
+        let saved = [Save::Input(x), Save::Input(g)];
+        let nodes = [x.node(), g.node()];
+        let fused = Arc::clone(self);
+        record("cross_entropy_backward", nodes, saved, dx, move |ctx, v, sink| {
+            let (plan, x, g) = (&fused.plan, ctx.saved(0), ctx.saved(1));
+            let dim = plan.dim as isize;
+            if ctx.needs(0) {
+                // Rows that do not count are replaced before they are read: NaN must not spread.
+                let used = plan.by_row(|t| if t < 0 { 0.0 } else { 1.0 })?;
+                let p = x.threshold_backward(used.value())?.softmax(dim)?;
+                let centred = &v - (&p * &v).sum_dim(&[dim], true)?;
+                let s = plan.upstream(g.clone())? * plan.coefficient_sums()?;
+                sink.add(0, p * centred * s)?;
+            }
+            if ctx.needs(1) {
+                let unit = Var::constant(g.value().ones_like());
+                let products = fused.gradient(&x, &unit)? * v;
+                let per_row = plan.per_row;
+                sink.add(
+                    1,
+                    if per_row { products.sum_dim(&[dim], false)? } else { products.sum() },
+                )?;
+            }
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -480,8 +491,13 @@ mod tests {
         let v = tape.var(Tensor::<f64>::zeros([2, 4]).unwrap());
         let l = v.log_softmax(1).unwrap();
         let loss = l.nll_loss(&targets(&[2]), &ClassOptions::default()).unwrap();
-        assert!(matches!(l.retain(), Err(Error::Bypassed { .. })));
         assert!(matches!(grad(&[&loss], &[&l], &[], false), Err(Error::Bypassed { .. })));
+        let scaled = &loss * 2.0 + (&l * &l).sum();
+        assert!(matches!(grad(&[&scaled], &[&l], &[], true), Err(Error::Bypassed { .. })));
+        // Something that does not involve the loss has its gradient.
+        let other = grad(&[&(&l * &l).sum()], &[&l], &[], false).unwrap();
+        assert_eq!(other[0].as_ref().unwrap().shape(), [2, 4]);
+        l.retain().unwrap(); // too late
         let grads = loss.backward().unwrap();
         assert!(matches!(grads.wrt(&l), Err(Error::Bypassed { .. })));
 
@@ -526,6 +542,28 @@ mod tests {
             assert_eq!(loss.backward().unwrap().wrt(&v).unwrap().to_vec(), [0.0; 4]);
             let o = ClassOptions { reduction: Reduction::Sum, ..o };
             assert_eq!(v.detach().cross_entropy(&t, &o).unwrap().item().unwrap(), 0.0);
+        }
+    }
+
+    #[test]
+    fn recorded_gradients_are_as_exact_as_ordinary_ones() {
+        let x = Tensor::from_vec(vec![40.0, 0.0, f64::NAN, 1.0], [2, 2]).unwrap();
+        let t = Tensor::from_vec(vec![0, -100], [2]).unwrap();
+        for composed in [false, true] {
+            let o = ClassOptions { reduction: Reduction::None, ..ClassOptions::default() };
+            let tape = Tape::new();
+            let v = tape.var(x.clone());
+            let loss = if composed {
+                v.log_softmax(1).unwrap().nll_loss(&t, &o).unwrap()
+            } else {
+                v.cross_entropy(&t, &o).unwrap()
+            };
+            let up = Tensor::from_vec(vec![1.0, f64::INFINITY], [2]).unwrap();
+            let seed = [Var::constant(up.clone())];
+            let recorded = grad(&[&loss], &[&v], &seed, true).unwrap()[0].clone().unwrap();
+            let ordinary = loss.backward_with(&up).unwrap().wrt(&v).unwrap().to_vec();
+            assert_eq!(recorded.value().to_vec(), ordinary);
+            assert!((ordinary[0] / -(-40.0_f64).exp() - 1.0).abs() < 1e-12);
         }
     }
 

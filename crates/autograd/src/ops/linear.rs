@@ -28,6 +28,15 @@ impl<T: Float> Var<T> {
         if rhs.value().rank() == 1 && self.value().rank() > 0 {
             return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);
         }
+        if let ([lead @ .., m, k], [rhs_k, n]) = (self.shape(), rhs.shape())
+            && !lead.is_empty()
+            && k == rhs_k
+        {
+            // One matrix on the right: the leading dims are more rows, and dB one product.
+            let rows = m * lead.iter().product::<usize>();
+            let shape: Shape = lead.iter().copied().chain([*m, *n]).collect();
+            return self.reshape([rows, *k])?.matmul(rhs)?.reshape(shape);
+        }
         let y = self.value().matmul(rhs.value())?;
         let saved = [Save::Input(self), Save::Input(rhs)];
         record("matmul", [self.node(), rhs.node()], saved, y, |ctx, g, sink| {
@@ -91,6 +100,7 @@ mod tests {
         check(&[
             Row::of("matmul", &[&[3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
             Row::of("matmul", &[&[2, 1, 3, 4], &[3, 4, 2]], |x| x[0].matmul(&x[1])),
+            Row::of("matmul", &[&[2, 3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
             Row::of("matmul", &[&[4], &[4]], |x| x[0].matmul(&x[1])),
             Row::of("matmul", &[&[4], &[2, 4, 3]], |x| x[0].matmul(&x[1])),
             Row::of("matmul", &[&[2, 3, 4], &[4]], |x| x[0].matmul(&x[1])),

@@ -1,7 +1,7 @@
 //! Softmax and its logarithm along one dim: `p = e^(x − lse)`, `y = x − lse`, with
 //! `lse = ln Σ_j e^(x_j)`.
 
-use tensor::kernels::softmax as kernel;
+use tensor::kernels::softmax::{self as kernel, RowSums};
 use tensor::{Float, Result};
 
 use crate::tape::{Save, Tag, record, record_tagged};
@@ -42,13 +42,24 @@ impl<T: Float> Var<T> {
         let tag = Tag::LogSoftmax { dim };
         let saved = [Save::Input(self)];
         record_tagged("log_softmax", tag, [self.node()], saved, y, move |ctx, g, sink| {
-            let x = ctx.saved(0);
-            if ctx.create_graph() {
-                let total = g.sum_dim(&[dim as isize], true)?;
-                return sink.add(0, g - x.softmax(dim as isize)? * total);
+            sink.add(0, ctx.saved(0).log_softmax_backward(&g, dim, &sums)?)
+        })
+    }
+
+    /// `dx = g − p·Σ_dim g`, the gradient of log-softmax, as a function of `self = x` and g. With
+    /// upstream gradient v it has `dg = v − ⟨p, v⟩` and `dx = −Σg · p·(v − ⟨p, v⟩)`.
+    fn log_softmax_backward(&self, g: &Self, dim: usize, sums: &[RowSums]) -> Result<Self> {
+        let dx = kernel::log_softmax_backward(g.value(), self.value(), dim, sums);
+        let saved = [Save::Input(self), Save::Input(g)];
+        record("log_softmax_backward", [self.node(), g.node()], saved, dx, move |ctx, v, sink| {
+            let dims = [dim as isize];
+            let p = ctx.saved(0).softmax(dims[0])?;
+            let centred = &v - (&p * &v).sum_dim(&dims, true)?;
+            if ctx.needs(0) {
+                let total = ctx.saved(1).sum_dim(&dims, true)?;
+                sink.add(0, -(p * &centred * total))?;
             }
-            let dx = kernel::log_softmax_backward(g.value(), x.value(), dim, &sums);
-            sink.add(0, Var::constant(dx))
+            sink.add(1, centred)
         })
     }
 

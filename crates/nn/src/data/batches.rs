@@ -46,7 +46,9 @@ impl<T: Float> Batches<T> {
 
     /// All rows once, in an order that `generator` decides.
     pub fn shuffled(&self, generator: &mut Generator) -> BatchIter<'_, T> {
-        self.in_order(Tensor::randperm(self.rows(), generator).to_vec())
+        let mut order: Vec<i64> = (0..self.rows() as i64).collect();
+        generator.shuffle(&mut order);
+        self.in_order(order)
     }
 
     fn in_order(&self, order: Vec<i64>) -> BatchIter<'_, T> {

@@ -16,13 +16,16 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 const LANES: usize = 32;
-/// Elements that go into the lanes before they are emptied into the `f64` total.
-const BLOCK: usize = 2048;
+/// Elements that go into the lanes before they are emptied into `f64`: 4 a lane, so that even equal
+/// numbers, whose rounding errors all point one way, keep their digits.
+const BLOCK: usize = 4 * LANES;
+/// Strided elements gathered at a time.
+const TILE: usize = 1024;
 /// Elements of one task of a long sum.
 const SEGMENT: usize = 64 << 10;
 /// Columns that are summed together, and rows before they are emptied into `f64`.
 const COLUMNS: usize = 64;
-const ROWS: usize = 64;
+const ROWS: usize = 4;
 
 /// The sum of a slice.
 pub(crate) struct SumSlice<'a, T>(pub(crate) &'a [T]);
@@ -31,7 +34,7 @@ impl<T: Float> Kernel for SumSlice<'_, T> {
     type Output = f64;
     #[inline(always)]
     fn run<const FMA: bool>(self) -> f64 {
-        let mut total = 0.0;
+        let mut sums = [0.0; LANES];
         for block in self.0.chunks(BLOCK) {
             let mut lanes = [T::ZERO; LANES];
             let (rows, tail) = block.as_chunks::<LANES>();
@@ -43,19 +46,25 @@ impl<T: Float> Kernel for SumSlice<'_, T> {
             for (lane, &x) in lanes.iter_mut().zip(tail) {
                 *lane += x;
             }
-            // Pairwise, so that the order is a fixed tree.
-            let mut sums = lanes.map(T::to_f64);
-            let mut width = LANES / 2;
-            while width > 0 {
-                for i in 0..width {
-                    sums[i] += sums[i + width];
-                }
-                width /= 2;
+            for (sum, lane) in sums.iter_mut().zip(lanes) {
+                *sum += lane.to_f64();
             }
-            total += sums[0];
         }
-        total
+        tree_sum(sums)
     }
+}
+
+/// The sum of lanes, pairwise: a fixed tree.
+#[inline(always)]
+pub(crate) fn tree_sum<const N: usize>(mut lanes: [f64; N]) -> f64 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Rows of a strided matrix, `out.len()` elements wide, to be summed over.
@@ -122,9 +131,22 @@ struct Positions {
 
 impl Positions {
     fn new(layout: &Layout, keep: impl Fn(usize) -> bool) -> Self {
-        let dims = (0..layout.shape.len()).filter(|&d| layout.shape[d] != 1 && keep(d));
-        let (sizes, strides) = dims.map(|d| (layout.shape[d], layout.strides[d])).unzip();
-        Positions { sizes, strides }
+        let mut positions = Positions { sizes: SmallVec::new(), strides: SmallVec::new() };
+        for d in (0..layout.shape.len()).filter(|&d| layout.shape[d] != 1 && keep(d)) {
+            let (size, stride) = (layout.shape[d], layout.strides[d]);
+            match (positions.sizes.last_mut(), positions.strides.last_mut()) {
+                // Dims that one stride crosses are one.
+                (Some(outer), Some(outer_stride)) if *outer_stride == stride * size as isize => {
+                    *outer *= size;
+                    *outer_stride = stride;
+                }
+                _ => {
+                    positions.sizes.push(size);
+                    positions.strides.push(stride);
+                }
+            }
+        }
+        positions
     }
 
     fn count(&self) -> usize {
@@ -211,9 +233,9 @@ fn sum_dims<T: Float>(x: &Tensor<T>, reduced: impl Fn(usize) -> bool, divisor: f
                     sum_run(&data[start..start + inner_size])
                 } else {
                     let mut total = 0.0;
-                    let mut tile = [T::ZERO; BLOCK];
-                    for done in (0..inner_size).step_by(BLOCK) {
-                        let n = BLOCK.min(inner_size - done);
+                    let mut tile = [T::ZERO; TILE];
+                    for done in (0..inner_size).step_by(TILE) {
+                        let n = TILE.min(inner_size - done);
                         for (k, t) in tile[..n].iter_mut().enumerate() {
                             *t = data
                                 [(start as isize + (done + k) as isize * inner_stride) as usize];
@@ -290,8 +312,11 @@ impl<T: Float> Tensor<T> {
         if self.shape() == shape {
             return Ok(self.clone());
         }
-        // The check, and the rule itself: dims that expanding repeats are summed.
-        Layout::contiguous(shape.into()).expand("sum_to", &self.layout.shape)?;
+        // The rule of expanding, read backwards: what it would repeat is summed.
+        if Shape::broadcast("sum_to", shape, self.shape())?[..] != *self.shape() {
+            let (lhs, rhs) = (shape.to_vec(), self.shape().to_vec());
+            return Err(crate::Error::ShapeMismatch { op: "sum_to", lhs, rhs });
+        }
         let lead = self.rank() - shape.len();
         let reduced = |d: usize| d < lead || (shape[d - lead] == 1 && self.shape()[d] != 1);
         sum_dims(self, reduced, 1.0).reshape(shape)
@@ -396,6 +421,17 @@ mod tests {
     }
 
     #[test]
+    fn equal_numbers_keep_their_digits() {
+        let x = Tensor::<f32>::full([40, 70], 0.7).unwrap();
+        // 2u for the three additions in a lane, u for the final rounding (u = 2⁻²⁴).
+        let close = |got: f32, want: f64| (f64::from(got) / want - 1.0).abs() <= 3.0 * 5.97e-8;
+        let each = f64::from(0.7_f32);
+        assert!(close(x.mean().item().unwrap(), each));
+        assert!(x.sum_dim(&[0], false).unwrap().to_vec().iter().all(|&s| close(s, 40.0 * each)));
+        assert!(x.sum_dim(&[1], false).unwrap().to_vec().iter().all(|&s| close(s, 70.0 * each)));
+    }
+
+    #[test]
     fn ten_million_ones_are_ten_million_along_any_dim() {
         let x = Tensor::scalar(1.0_f32).expand([10_000, 1000]).unwrap().contiguous();
         assert_eq!(x.sum().item().unwrap(), 1e7);
@@ -431,6 +467,7 @@ mod tests {
         assert_eq!(g.sum_to(&[2, 1]).unwrap().to_vec(), [3.0, 12.0]);
         assert_eq!(g.sum_to(&[]).unwrap().to_vec(), [15.0]);
         assert_eq!(g.sum_to(&[1, 1]).unwrap().shape(), [1, 1]);
-        assert!(g.sum_to(&[2]).is_err());
+        assert!(g.sum_to(&[2]).is_err() && g.sum_to(&[1, 2, 3]).is_err());
+        assert!(g.sum_to(&[usize::MAX / 2, 3]).is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! max·log₂e, so that the largest lies in [0.7, 1.42]. The shift of the exponent is exact; the shift
 //! by subtraction is 0, except for rows whose maximum is too large for the exact way. Sums leave out
 //! one entry (the target, or the maximum), so that `1 − p` of a confident row keeps its digits.
-//! Elements are added in 16 lanes for 512 elements at most, then in `f64`; logarithms are taken in
+//! Elements are added in 16 lanes of their own type, four at most, then in `f64`; logarithms are taken in
 //! `f64` once a row, outside the vector code.
 //! Sources: Dukhan & Ablavatski, arXiv 2001.04438 (exponent shift); Blanchard, Higham & Higham, IMA
 //! J. Numer. Anal. 41 (2021) (error analysis).
@@ -13,14 +13,19 @@ use rayon::prelude::*;
 
 use super::Kernel;
 use super::elementwise::Walk;
+use super::reduce::tree_sum;
 use crate::element::{Element, Float};
 use crate::layout::Layout;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 const LANES: usize = 16;
-/// Tiles of [`LANES`] elements that are added in the element type before `f64` takes over.
-const TILES: usize = 32;
+/// Tiles of [`LANES`] elements that are added in the element type before `f64` takes over: few, so
+/// that even equal terms, whose rounding errors all point one way, keep their digits.
+const TILES: usize = 4;
+/// The sums take exponentials this many powers of two larger, so that terms far below the largest
+/// (to a gap of 129 in `f32`) are still normal numbers.
+const LIFT: i32 = 60;
 /// Elements of a task; smaller problems stay on one thread.
 const GRAIN: usize = 16 << 10;
 
@@ -109,21 +114,33 @@ struct Frame<T> {
 }
 
 impl<T: Float> Frame<T> {
+    /// The frame in which the exponential of `max` is between 0.7 and 1.42.
     #[inline(always)]
     fn new<const FMA: bool>(max: T) -> Self {
         let k = max * T::from_f64(std::f64::consts::LOG2_E);
-        let single = size_of::<T>() == 4;
         // Up to here n·ln 2 is subtracted without rounding: see `math`.
-        let limit = if single && !FMA { 2048.0 } else { 1_048_576.0 };
+        let limit = if size_of::<T>() == 4 && !FMA { 2048.0 } else { 1_048_576.0 };
         if max.abs() <= T::from_f64(limit) {
             // Rounded to an integer; exact, since |k| < 2²¹.
             let k = (k.to_f64() + 6_755_399_441_055_744.0) - 6_755_399_441_055_744.0;
-            let low = (k - if single { 130.0 } else { 1030.0 }) * std::f64::consts::LN_2;
-            Frame { shift: T::ZERO, k: k as i32, low: T::from_f64(low) }
+            Self::at(T::ZERO, k as i32)
         } else {
-            let low = if single { -90.0 } else { -714.0 };
-            Frame { shift: max, k: 0, low: T::from_f64(low) }
+            Self::at(max, 0)
         }
+    }
+
+    #[inline(always)]
+    fn at(shift: T, k: i32) -> Self {
+        // Below this the exponential, times 2⁻ᴷ, is under the smallest normal number.
+        let exponent = if size_of::<T>() == 4 { -130 } else { -1030 };
+        let low = f64::from(k + exponent) * std::f64::consts::LN_2;
+        Frame { shift, k, low: T::from_f64(low) }
+    }
+
+    /// The same row with exponentials 2^LIFT times as large.
+    #[inline(always)]
+    fn lifted(self) -> Self {
+        Self::at(self.shift, self.k - LIFT)
     }
 
     #[inline(always)]
@@ -146,19 +163,10 @@ fn padded<T: Copy>(tail: &[T], pad: T) -> [T; LANES] {
 }
 
 #[inline(always)]
-fn total<T: Float>(lanes: [T; LANES]) -> f64 {
-    let mut sums = [0.0; LANES];
+fn empty_into<T: Float>(sums: &mut [f64; LANES], lanes: [T; LANES]) {
     for (s, l) in sums.iter_mut().zip(lanes) {
-        *s = l.to_f64();
+        *s += l.to_f64();
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-        width /= 2;
-    }
-    sums[0]
 }
 
 /// The maximum of a row and whether it contains NaN.
@@ -191,7 +199,8 @@ fn sum_tiles<T: Float, const FMA: bool, const WITHOUT_MAX: bool>(
     max: T,
     ties: &mut f64,
 ) -> f64 {
-    let mut sum = 0.0;
+    let mut sums = [0.0; LANES];
+    let mut tie_sums = [0.0; LANES];
     for block in tiles.chunks(TILES) {
         let mut lanes = [T::ZERO; LANES];
         let mut equal = [T::ZERO; LANES];
@@ -207,12 +216,15 @@ fn sum_tiles<T: Float, const FMA: bool, const WITHOUT_MAX: bool>(
                 }
             }
         }
-        sum += total(lanes);
+        empty_into(&mut sums, lanes);
         if WITHOUT_MAX {
-            *ties += total(equal);
+            empty_into(&mut tie_sums, equal);
         }
     }
-    sum
+    if WITHOUT_MAX {
+        *ties += tree_sum(tie_sums);
+    }
+    tree_sum(sums)
 }
 
 /// `Σ w_k·(max − x_k)`, where a weight of 0 makes the term 0 whatever `x_k` is.
@@ -220,7 +232,7 @@ fn sum_tiles<T: Float, const FMA: bool, const WITHOUT_MAX: bool>(
 fn sum_below<T: Float>(x: &[T], weight: Option<&[T]>, max: T) -> f64 {
     let (tiles, tail) = x.as_chunks::<LANES>();
     let tail_x = [padded(tail, max)];
-    let mut sum = 0.0;
+    let mut sums = [0.0; LANES];
     match weight {
         None => {
             for part in [tiles, &tail_x] {
@@ -231,7 +243,7 @@ fn sum_below<T: Float>(x: &[T], weight: Option<&[T]>, max: T) -> f64 {
                             lanes[i] += max - tile[i];
                         }
                     }
-                    sum += total(lanes);
+                    empty_into(&mut sums, lanes);
                 }
             }
         }
@@ -247,12 +259,12 @@ fn sum_below<T: Float>(x: &[T], weight: Option<&[T]>, max: T) -> f64 {
                             lanes[i] += if w[i] == T::ZERO { T::ZERO } else { term };
                         }
                     }
-                    sum += total(lanes);
+                    empty_into(&mut sums, lanes);
                 }
             }
         }
     }
-    sum
+    tree_sum(sums)
 }
 
 impl<T: Float> Kernel for Sums<'_, '_, T> {
@@ -277,7 +289,8 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                     RowSums { picked: nan, rest: nan, top: nan, below: nan, ..Default::default() };
                 continue;
             }
-            let frame = Frame::new::<FMA>(max);
+            let base = Frame::new::<FMA>(max);
+            let frame = base.lifted();
             let top = frame.exp::<FMA>(max).to_f64();
             let (tiles, tail) = x.as_chunks::<LANES>();
             let mut tail_tile = [padded(tail, -T::INFINITY)];
@@ -311,8 +324,11 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 Below::Uniform => sum_below(x, None, max),
                 Below::Weighted(w) => sum_below(x, Some(w), max),
             };
-            let (shift, max) = (frame.shift.to_f64(), max.to_f64());
-            *out = RowSums { picked, rest, shift, k: frame.k, max, top, below };
+            // Back to the scale of `base`; exact in f64.
+            let lift = f64::from_bits((1023 + LIFT as u64) << 52);
+            let (picked, rest, top) = (picked / lift, rest / lift, top / lift);
+            let (shift, max) = (base.shift.to_f64(), max.to_f64());
+            *out = RowSums { picked, rest, shift, k: base.k, max, top, below };
         }
     }
 }
@@ -376,7 +392,7 @@ impl<T: Float> Kernel for GradientRows<'_, T> {
                 continue;
             };
             let x = block.row(r);
-            let frame = Frame::<T>::restore(&sums[r]);
+            let frame = Frame::at(T::from_f64(sums[r].shift), sums[r].k);
             let (x_tiles, x_tail) = x.as_chunks::<LANES>();
             let (tiles, tail) = out.as_chunks_mut::<LANES>();
             let tail_x = padded(x_tail, -T::INFINITY);
@@ -420,21 +436,6 @@ fn scale_tile<T: Float, const FMA: bool>(
 ) {
     for i in 0..LANES {
         out[i] = f.mul_add::<FMA>(frame.exp::<FMA>(x[i]), c * b[i]);
-    }
-}
-
-impl<T: Float> Frame<T> {
-    #[inline(always)]
-    fn restore(sums: &RowSums) -> Self {
-        let single = size_of::<T>() == 4;
-        let low = if sums.shift == 0.0 {
-            (f64::from(sums.k) - if single { 130.0 } else { 1030.0 }) * std::f64::consts::LN_2
-        } else if single {
-            -90.0
-        } else {
-            -714.0
-        };
-        Frame { shift: T::from_f64(sums.shift), k: sums.k, low: T::from_f64(low) }
     }
 }
 
@@ -650,6 +651,11 @@ impl<'a, T: Float> Coefficients<'a, T> {
         (1.0 - self.targets.label_smoothing) * self.weight(class)
     }
 
+    /// a.
+    fn sum(&self, class: usize) -> f64 {
+        self.hard(class) + if self.smooth == 0.0 { 0.0 } else { self.smooth * self.total_weight }
+    }
+
     fn below(&self) -> Below<'a, T> {
         match self.targets.weight {
             _ if self.smooth == 0.0 => Below::Skip,
@@ -742,8 +748,7 @@ pub fn cross_entropy_backward<T: Float>(
                 .map(|(r, (&class, s))| {
                     let class = usize::try_from(class).ok()?;
                     let factor = scale(first + r);
-                    let a = c.hard(class) + c.smooth * c.total_weight;
-                    let f = factor * a / (s.rest + s.picked);
+                    let f = factor * c.sum(class) / (s.rest + s.picked);
                     (factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor * c.smooth)))
                 })
                 .collect();
@@ -822,11 +827,11 @@ pub fn target_coefficients<T: Float>(
     })
 }
 
-impl<T: Float> ClassTargets<'_, T> {
-    /// `Σ_k c_k` for a row of `class`, among `classes`.
-    pub fn coefficient_sum(&self, class: usize, classes: usize) -> f64 {
-        let c = Coefficients::new(*self, classes);
-        c.hard(class) + if c.smooth == 0.0 { 0.0 } else { c.smooth * c.total_weight }
+impl<'a, T: Float> ClassTargets<'a, T> {
+    /// `Σ_k c_k` as a function of a row's class, among `classes`.
+    pub fn coefficient_sums(self, classes: usize) -> impl Fn(usize) -> f64 + use<'a, T> {
+        let c = Coefficients::new(self, classes);
+        move |class| c.sum(class)
     }
 }
 
@@ -868,7 +873,7 @@ mod tests {
 
     #[test]
     fn a_confident_row_keeps_its_loss() {
-        for gap in [10.0_f32, 17.0, 25.0, 60.0, 80.0] {
+        for gap in [10.0_f32, 17.0, 25.0, 60.0, 80.0, 85.0] {
             let x = Tensor::from_vec(vec![gap, 0.0, 0.0], [1, 3]).unwrap();
             let targets = ClassTargets { classes: &[0], weight: None, label_smoothing: 0.0 };
             let (loss, sums) = cross_entropy(&x, 1, targets);
@@ -879,6 +884,27 @@ mod tests {
             let sum: f32 = g.iter().sum();
             assert!(sum.abs() <= 2.0 * 5.97e-8 * g.iter().map(|v| v.abs()).sum::<f32>());
         }
+    }
+
+    #[test]
+    fn rows_of_equal_terms_keep_their_digits() {
+        let classes = 4096;
+        let mut data = vec![0.0_f32; classes];
+        data[7] = 15.15;
+        let x = Tensor::from_vec(data, [1, classes]).unwrap();
+        let targets = ClassTargets { classes: &[7], weight: None, label_smoothing: 0.1 };
+        let (loss, _) = cross_entropy(&x, 1, targets);
+        let gap = f64::from(15.15_f32);
+        let above = (4095.0 * (-gap).exp()).ln_1p();
+        let want = 0.9 * above + 0.1 / 4096.0 * (4096.0 * above + 4095.0 * gap);
+        assert!((loss[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
+        // And far below the largest: 99,999 classes at a gap of 100.
+        let mut data = vec![0.0_f32; 100_000];
+        data[3] = 100.0;
+        let x = Tensor::from_vec(data, [1, 100_000]).unwrap();
+        let targets = ClassTargets { classes: &[3], weight: None, label_smoothing: 0.0 };
+        let want = 99_999.0 * (-100.0_f64).exp();
+        assert!((cross_entropy(&x, 1, targets).0[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
     }
 
     #[test]
