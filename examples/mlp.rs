@@ -3,7 +3,8 @@
 //! `cargo run --release --example mlp` trains 64-128-64-10 on the 1797 digits that come with the
 //! sources; `--help` lists the options.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Train a multi-layer perceptron on handwritten digits.
 #[derive(Parser)]
-#[command(name = "mlp", max_term_width = 100)]
+#[command(name = "mlp", max_term_width = 100, allow_negative_numbers = true)]
 struct Args {
     /// Passes over the training rows.
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..))]
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("mlp: {error}");
+            eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
@@ -89,18 +90,14 @@ fn run(args: &Args) -> Result<ExitCode> {
         CrossEntropyOptions { label_smoothing: args.label_smoothing, ..Default::default() };
     let criterion = CrossEntropyLoss::new(options)?;
     let mut optimizer = optimizer(args)?;
-    if !(args.noise.is_finite() && args.noise >= 0.0) {
+    if !((args.noise as f32).is_finite() && args.noise >= 0.0) {
         let reason = format!("must be finite and not negative, found {}", args.noise);
-        return Err(Error::InvalidArgument { op: "mlp", name: "noise", reason });
+        return Err(invalid("noise", reason));
     }
     let weights = prepare_output(&args.out)?;
     let (train, test) = load(args)?;
     let inputs = train.0.shape()[1];
     let train = Batches::new(train.0, train.1, args.batch_size)?;
-    if train.rows() == 0 || test.1.numel() == 0 {
-        let reason = "have no rows to train on, or none to test on".into();
-        return Err(Error::InvalidArgument { op: "mlp", name: "data", reason });
-    }
 
     let mut rng = Generator::with_stream(args.seed, 1);
     let mut model = Sequential::new()
@@ -109,13 +106,13 @@ fn run(args: &Args) -> Result<ExitCode> {
         .append(Linear::new(128, 64, &mut rng)?)
         .append(ReLU::new())
         .append(Linear::new(64, CLASSES, &mut rng)?);
-    println!(
+    say(format_args!(
         "{inputs}-128-64-{CLASSES}: {} parameters, {} training rows, {} test rows, seed {}",
         model.parameter_count(),
         train.rows(),
         test.1.numel(),
         args.seed
-    );
+    ));
 
     let stop = stop_on_interrupt();
     let progress = Progress::new(args.epochs);
@@ -137,7 +134,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             let value = f64::from(loss.item()?);
             if !value.is_finite() {
                 let reason = format!("made the loss {value} in epoch {epoch}; try a smaller one");
-                return Err(Error::InvalidArgument { op: "mlp", name: "lr", reason });
+                return Err(invalid("lr", reason));
             }
             let n = y.numel();
             loss_sum += value * n as f64;
@@ -162,20 +159,34 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     progress.finish();
 
+    // The loss of each step is seen before its update; what the last one did shows only here.
+    let finite = |p: &Tensor<f32>| p.to_vec().iter().all(|w| w.is_finite());
+    if !nn::state_dict(&model).values().all(finite) {
+        return Err(invalid("lr", "made weights infinite or NaN; try a smaller one".into()));
+    }
     save_safetensors(&model, &weights)?;
     let curve = args.out.join("curve.svg");
     write_atomically(&curve, draw(&history).as_bytes())?;
     let confusion = ConfusionMatrix::new(&predict(&model, &test.0)?, &test.1)?;
-    println!("\n{confusion}");
-    println!("rows per second {:.0}", rows_seen as f64 / training_time.as_secs_f64());
-    println!("training time {:.3} s", training_time.as_secs_f64());
-    println!("wrote {} and {}", weights.display(), curve.display());
-    println!("test accuracy {:.2} %", 100.0 * confusion.accuracy());
+    say(format_args!("\n{confusion}"));
+    say(format_args!("rows per second {:.0}", rows_seen as f64 / training_time.as_secs_f64()));
+    say(format_args!("training time {:.3} s", training_time.as_secs_f64()));
+    say(format_args!("wrote {} and {}", weights.display(), curve.display()));
+    say(format_args!("test accuracy {:.2} %", 100.0 * confusion.accuracy()));
     if stop.load(Ordering::Relaxed) {
         eprintln!("mlp: interrupted after {} of {} epochs", history.len(), args.epochs);
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line. A reader that went away, as `head` does, is no reason to lose the run.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn invalid(name: &'static str, reason: String) -> Error {
+    Error::InvalidArgument { op: "mlp", name, reason }
 }
 
 fn optimizer(args: &Args) -> Result<Box<dyn Optimizer<f32>>> {
@@ -197,20 +208,27 @@ fn prepare_output(out: &Path) -> Result<PathBuf> {
     Ok(out.join("weights.safetensors"))
 }
 
-/// Training and test rows.
+/// Training and test rows, at least one of each.
 fn load(args: &Args) -> Result<(Rows, Rows)> {
-    if let Some(directory) = &args.mnist {
-        let mnist = Mnist::read(directory)?;
-        return Ok((mnist.train, mnist.test));
-    }
     let bundled = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.csv"));
-    let (x, y) = read_csv::<f32>(args.data.as_deref().unwrap_or(bundled), PIXELS, CLASSES)?;
-    let x = x / 16.0;
-    let mut rng = Generator::with_stream(args.seed, 0);
-    let (train, test) = stratified_split(&y, 0.2, &mut rng)?;
-    let rows =
-        |index| -> Result<Rows> { Ok((x.index_select(0, index)?, y.index_select(0, index)?)) };
-    Ok((rows(&train)?, rows(&test)?))
+    let source = args.mnist.as_deref().or(args.data.as_deref()).unwrap_or(bundled);
+    let (train, test) = if args.mnist.is_some() {
+        let mnist = Mnist::read(source)?;
+        (mnist.train, mnist.test)
+    } else {
+        let (x, y) = read_csv::<f32>(source, PIXELS, CLASSES)?;
+        let x = x / 16.0;
+        let mut rng = Generator::with_stream(args.seed, 0);
+        let (train, test) = stratified_split(&y, 0.2, &mut rng)?;
+        let rows =
+            |index| -> Result<Rows> { Ok((x.index_select(0, index)?, y.index_select(0, index)?)) };
+        (rows(&train)?, rows(&test)?)
+    };
+    if train.1.numel() == 0 || test.1.numel() == 0 {
+        let reason = "has no rows to train on, or none to test on".into();
+        return Err(Error::Format { path: source.into(), reason });
+    }
+    Ok((train, test))
 }
 
 /// Fresh noise at every step keeps the model from learning single pixels by heart.
@@ -256,8 +274,7 @@ struct Progress {
 impl Progress {
     fn new(epochs: u32) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{bar:30} epoch {pos}/{len}  {msg}  eta {eta}");
+            let style = ProgressStyle::with_template("{wide_bar} {msg}  eta {eta}");
             ProgressBar::new(u64::from(epochs))
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
@@ -266,7 +283,8 @@ impl Progress {
 
     fn report(&self, epoch: u32, e: &Epoch) {
         let message = format!(
-            "loss {:.4}  train {:.2} %  test {:.2} %",
+            "epoch {epoch}/{}  loss {:.4}  train {:.2} %  test {:.2} %",
+            self.epochs,
             e.loss,
             100.0 * e.train_accuracy,
             100.0 * e.test_accuracy
@@ -276,7 +294,7 @@ impl Progress {
                 bar.set_message(message);
                 bar.set_position(u64::from(epoch));
             }
-            None => println!("epoch {epoch}/{}  {message}", self.epochs),
+            None => say(message),
         }
     }
 
@@ -295,8 +313,8 @@ fn draw(history: &[Epoch]) -> String {
         // Drawing into a string does not fail.
         let _ = root.fill(&WHITE);
         let (left, right) = root.split_horizontally(450);
-        let line = |f: fn(&Epoch) -> f64| -> Vec<(f64, f64)> {
-            history.iter().enumerate().map(|(i, e)| ((i + 1) as f64, f(e))).collect()
+        let line = |f: fn(&Epoch) -> f64| -> Vec<(usize, f64)> {
+            history.iter().enumerate().map(|(i, e)| (i + 1, f(e))).collect()
         };
         let loss = line(|e| e.loss);
         let top = loss.iter().map(|p| p.1).fold(0.0, f64::max);
@@ -315,38 +333,46 @@ fn draw(history: &[Epoch]) -> String {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
-type Line = (&'static str, RGBColor, Vec<(f64, f64)>);
+type Line = (&'static str, RGBColor, Vec<(usize, f64)>);
 
 fn panel(area: &Area<'_>, caption: &str, (low, high): (f64, f64), lines: &[Line]) -> Drawn {
-    let last = lines.iter().map(|l| l.2.len()).max().unwrap_or(1).max(2) as f64;
+    let last = lines.iter().map(|l| l.2.len()).max().unwrap_or(1).max(2);
+    let high = high.max(low + 1e-9);
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(48)
-        .build_cartesian_2d(1.0..last, low..high.max(low + 1e-9))
+        .build_cartesian_2d(1..last, low..high)
         .map_err(|e| e.to_string())?;
     chart
         .configure_mesh()
         .x_desc("epoch")
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .label_style(("sans-serif", 15))
         .light_line_style(TRANSPARENT)
         .draw()
         .map_err(|e| e.to_string())?;
     for (name, color, points) in lines {
+        // A line of one point would not be seen.
+        let dots = if points.len() < 20 { 3 } else { 0 };
+        let style = color.filled().stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))
+            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(dots))
             .map_err(|e| e.to_string())?
             .label(*name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
+    // The legend goes where the lines do not end.
+    let mut ends = lines.iter().filter_map(|l| l.2.last()).map(|p| p.1 > (low + high) / 2.0);
+    let position = match (ends.clone().any(|up| up), ends.any(|up| !up)) {
+        (true, true) => SeriesLabelPosition::MiddleRight,
+        (true, false) => SeriesLabelPosition::LowerRight,
+        (false, _) => SeriesLabelPosition::UpperRight,
+    };
     chart
         .configure_series_labels()
-        .position(if low > 0.0 {
-            SeriesLabelPosition::LowerRight
-        } else {
-            SeriesLabelPosition::UpperRight
-        })
+        .position(position)
+        .label_font(("sans-serif", 15))
         .border_style(BLACK.mix(0.3))
         .background_style(WHITE)
         .draw()

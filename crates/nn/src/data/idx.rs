@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use autograd::{Error, Float, Result, Tensor};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use crate::files::io_error;
 
@@ -28,7 +28,7 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<(Vec<usize>, Vec<u8>)> {
     if !raw.starts_with(&[0x1f, 0x8b]) {
         return parse(&mut &raw[..]).map_err(format);
     }
-    parse(&mut GzDecoder::new(&raw[..])).map_err(format)
+    parse(&mut MultiGzDecoder::new(&raw[..])).map_err(format)
 }
 
 fn parse(source: &mut impl Read) -> std::result::Result<(Vec<usize>, Vec<u8>), String> {
@@ -98,6 +98,10 @@ fn read_pair<T: Float>(directory: &Path, part: &str) -> Result<(Tensor<T>, Tenso
         let reason = format!("has sizes {sizes:?}, expected images, rows, columns");
         return Err(Error::Format { path: images_path, reason });
     };
+    if height * width == 0 {
+        let reason = format!("has images without pixels: sizes {sizes:?}");
+        return Err(Error::Format { path: images_path, reason });
+    }
     if label_sizes != [n] {
         let reason = format!("has sizes {label_sizes:?} for {n} images");
         return Err(Error::Format { path: labels_path, reason });
