@@ -108,10 +108,8 @@ pub trait Float:
     #[doc(hidden)]
     fn vexp_scaled<const FMA: bool>(self, k: i32) -> Self;
     /// Natural logarithm. (For `f64` the standard library's, which no loop vectorises.)
-    #[doc(hidden)]
     fn vlog<const FMA: bool>(self) -> Self;
     /// Hyperbolic tangent. (For `f64` the standard library's, which no loop vectorises.)
-    #[doc(hidden)]
     fn vtanh<const FMA: bool>(self) -> Self;
 }
 
