@@ -453,7 +453,7 @@ mod tests {
         let x = a.var(scalar(3.0));
         let y = &x * &x;
         let foreign = b.var(scalar(1.0));
-        let refused = grad(&[&y], &[&x], &[foreign.clone()], true);
+        let refused = grad(&[&y], &[&x], std::slice::from_ref(&foreign), true);
         assert!(matches!(refused, Err(Error::MixedTapes { .. })));
         let got = grad(&[&y, &y], &[&x], &[foreign.clone(), foreign], false).unwrap();
         assert_eq!(got[0].as_ref().unwrap().item().unwrap(), 12.0);

@@ -13,7 +13,7 @@ pub(crate) mod f32 {
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts for FMA (the first is the nearest f32), and in three short parts without.
     const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_3e-9];
-    const LN2_SHORT: [f32; 3] = [0.693_359_375, -2.121_925_4e-4, -1.904_654_3e-9];
+    const LN2_SHORT: [f32; 3] = [0.693_359_4, -2.121_925_4e-4, -1.904_654_3e-9];
     const EXP: [f32; 6] =
         [1.987_569_2e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
@@ -103,7 +103,7 @@ pub(crate) mod f32 {
     #[inline(always)]
     pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
         const POLYNOMIAL: [f32; 5] =
-            [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
+            [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
         let a = x.abs();
         let large = 1.0 - 2.0 / (exp::<FMA>(2.0 * a) + 1.0);
         let z = x * x;

@@ -1,0 +1,116 @@
+//! House rules, as tests: what the compiler and the lints do not see.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a folder, with their text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+#[test]
+fn nothing_points_up_the_house() {
+    for (folder, above) in
+        [("crates/tensor/src", &["autograd", "nn"][..]), ("crates/autograd/src", &["nn"])]
+    {
+        for (path, text) in sources(folder) {
+            for name in above {
+                let used = [format!("use {name}::"), format!(" {name}::")];
+                let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+                let up = code.filter(|l| used.iter().any(|u| l.contains(u))).count();
+                assert_eq!(up, 0, "{} uses {name}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_where_the_architecture_says() {
+    let allowed = ["pool.rs", "buffer.rs", "dispatch.rs", "matmul.rs"];
+    for (path, text) in sources("crates") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let has = text.lines().any(|l| l.contains("unsafe {") || l.contains("unsafe impl"));
+        let inside = path.starts_with(root().join("crates/tensor/src")) && allowed.contains(&name);
+        assert!(!has || inside, "unsafe code in {}", path.display());
+    }
+    for name in ["autograd", "nn"] {
+        let text = fs::read_to_string(root().join(format!("crates/{name}/src/lib.rs"))).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for folder in ["crates", "examples", "benches"] {
+        for (path, text) in sources(folder) {
+            let stated =
+                text.starts_with("//!") || path.components().any(|c| c.as_os_str() == "ui");
+            assert!(stated, "{} does not begin with //!", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_op_documents_gradient_memory_and_reference() {
+    for (path, text) in sources("crates/autograd/src/ops") {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let mut docs = String::new();
+        for line in code.lines() {
+            let line = line.trim();
+            if let Some(doc) = line.strip_prefix("///") {
+                docs.push_str(doc);
+            } else if let Some(rest) = line.strip_prefix("pub fn ") {
+                if rest.contains("&self") && rest.contains("Self") {
+                    let name = rest.split(['(', '<']).next().unwrap();
+                    for owed in ["torch.", "order"] {
+                        assert!(docs.contains(owed), "{name} in {}: no {owed:?}", path.display());
+                    }
+                    let gradient = ["dx", "dA", "dL"].iter().any(|d| docs.contains(d));
+                    assert!(gradient, "{name} in {}: no gradient", path.display());
+                }
+                docs.clear();
+            } else if !line.starts_with("#[") {
+                docs.clear();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_version_is_in_the_changelog() {
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    assert!(changelog.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn the_core_stays_small() {
+    // Layout, storage, skeletons, tape, engine, checker and loss kernels, without tests and docs; the
+    // operations are a catalogue, a page each.
+    let mut lines = 0;
+    for (path, text) in [sources("crates/tensor/src"), sources("crates/autograd/src")].concat() {
+        if !path.components().any(|c| c.as_os_str() == "ops") {
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let counts = |l: &&str| !l.trim().is_empty() && !l.trim_start().starts_with("//");
+            lines += code.lines().filter(counts).count();
+        }
+    }
+    assert!(lines < 5000, "{lines} lines of code");
+}
