@@ -11,9 +11,11 @@
 
 mod dispatch;
 pub mod elementwise;
+mod exponentials;
 pub(crate) mod math;
 pub mod matmul;
 pub mod reduce;
+mod rows;
 pub mod select;
 pub mod softmax;
 
@@ -21,9 +23,9 @@ pub use dispatch::{Isa, Kernel, dispatch, isa};
 pub use elementwise::{Arg, Map, MapFn, Zip, ZipFn, map_slice, zip_slice};
 
 use elementwise::{Binary, Unary};
+use exponentials::{GradientRows, LogRows, RowSums, SumRows};
 use matmul::MatRef;
 use reduce::Columns;
-use softmax::{GradientRows, LogRows, RowSums, SumRows};
 
 /// Slice kernels compiled in this crate, once for each float type, whoever uses them.
 #[doc(hidden)]
@@ -60,7 +62,7 @@ macro_rules! float_kernels {
                 matmul::gemm(dst, lhs, rhs, add);
             }
             fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums]) {
-                dispatch(softmax::Sums { rows, out });
+                dispatch(exponentials::Sums { rows, out });
             }
             fn softmax_log(rows: LogRows<'_, Self>) {
                 dispatch(rows);
