@@ -62,15 +62,17 @@ impl<T: Float> Gradients<T> {
     /// The gradient with respect to `x`, a leaf or a variable marked [`Var::retain`].
     ///
     /// # Errors
-    /// [`Error::NotTracked`] for something that was not on this tape when backward ran;
+    /// [`Error::NotTracked`] for a constant; [`Error::MixedTapes`] for a variable of another tape;
+    /// [`Error::ConsumedTape`] for one of an earlier or later recording on this tape;
     /// [`Error::NotRetained`] for an intermediate result; [`Error::Bypassed`] for log-probabilities
-    /// that a loss was fused with; [`Error::NoGradient`] where the output
-    /// does not depend on `x`.
+    /// that a loss was fused with; [`Error::NoGradient`] where the output does not depend on `x`.
     pub fn wrt(&self, x: &Var<T>) -> Result<&Tensor<T>> {
         let op = "wrt";
         let place = x.node().map(|n| (n.tape.0.id, n.place));
-        let Some((tape, Place::Node { index, epoch })) = place else {
-            return Err(Error::NotTracked { op });
+        let (tape, index, epoch) = match place {
+            Some((tape, Place::Node { index, epoch })) => (tape, index, epoch),
+            Some((_, Place::Stale)) => return Err(Error::ConsumedTape { op }),
+            _ => return Err(Error::NotTracked { op }),
         };
         if tape != self.tape {
             return Err(Error::MixedTapes { op });

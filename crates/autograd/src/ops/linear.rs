@@ -23,7 +23,7 @@ impl<T: Float> Var<T> {
     pub fn matmul(&self, rhs: &Self) -> Result<Self> {
         if self.value().rank() == 1 && rhs.value().rank() > 0 {
             let row = self.unsqueeze(0)?.matmul(rhs)?;
-            return if rhs.value().rank() == 1 { Ok(row) } else { row.squeeze(-2) };
+            return row.squeeze(if rhs.value().rank() == 1 { -1 } else { -2 });
         }
         if rhs.value().rank() == 1 && self.value().rank() > 0 {
             return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);

@@ -138,7 +138,7 @@ impl<T: Float> Tensor<T> {
         }
         if self.rank() == 1 {
             let row = self.unsqueeze(0)?.matmul(rhs)?;
-            return if rhs.rank() == 1 { Ok(row) } else { row.squeeze(-2) };
+            return row.squeeze(if rhs.rank() == 1 { -1 } else { -2 });
         }
         if rhs.rank() == 1 {
             return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);
@@ -154,9 +154,12 @@ impl<T: Float> Tensor<T> {
         }
         let batch = Shape::broadcast("matmul", lead, rhs_lead)?;
         let with = |sizes: [usize; 2]| batch.iter().copied().chain(sizes).collect::<Shape>();
-        let (lhs, rhs) = (self.expand(with([m, k]))?, rhs.expand(with([k, n]))?);
-        let shape = with([m, n]);
-        shape.checked_numel("matmul", size_of::<T>())?;
+        let shapes = [with([m, k]), with([k, n]), with([m, n])];
+        for shape in &shapes {
+            shape.checked_numel("matmul", size_of::<T>())?;
+        }
+        let [lhs_shape, rhs_shape, shape] = shapes;
+        let (lhs, rhs) = (self.expand(lhs_shape)?, rhs.expand(rhs_shape)?);
         Ok(Tensor::build(shape, |out| {
             if m * n == 0 {
                 return;
@@ -278,7 +281,8 @@ mod tests {
         let last = part(&part(&a, 1), 0).matmul(&part(&b, 2)).unwrap();
         assert_eq!(part(&part(&c, 1), 2).to_vec(), last.to_vec());
         let v = Tensor::from_vec(vec![1.0, 2.0, 3.0], [3]).unwrap();
-        assert_eq!(v.matmul(&v).unwrap().item().unwrap(), 14.0);
+        let square = v.matmul(&v).unwrap();
+        assert_eq!((square.shape(), square.item().unwrap()), (&[][..], 14.0));
         assert_eq!(v.matmul(&b).unwrap().shape(), [3, 2]);
         assert_eq!(a.matmul(&v).unwrap().shape(), [2, 1, 2]);
     }
