@@ -24,20 +24,25 @@ fn nothing_on_a_tape_is_send() {
 
 #[test]
 fn a_backward_captures_no_tape_and_no_var() {
+    // The expected text is that of one compiler release; the test above needs no text.
+    if !rustc("--version").starts_with("rustc 1.95.") {
+        println!("skipped: the messages are recorded for rustc 1.95");
+        return;
+    }
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/captures_a_tape.rs");
     // The note about the `Option` in a `Var` quotes the standard library where its source is
-    // installed; the test above needs no text.
-    if !standard_library_source_is_installed() {
+    // installed.
+    if !Path::new(rustc("--print=sysroot").trim()).join("lib/rustlib/src").exists() {
         cases.compile_fail("tests/ui/captures_a_var.rs");
     }
 }
 
-fn standard_library_source_is_installed() -> bool {
+/// What the compiler prints for one argument.
+fn rustc(argument: &str) -> String {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = String::from_utf8(output.stdout).unwrap();
-    Path::new(sysroot.trim()).join("lib/rustlib/src").exists()
+    let output = Command::new(rustc).arg(argument).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

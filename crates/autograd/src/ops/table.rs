@@ -235,7 +235,11 @@ fn every_public_op_has_a_row() {
             }
         }
     }
-    assert!(missing.is_empty(), "no row of the gradient table for: {}", missing.join(", "));
+    assert!(
+        missing.is_empty(),
+        "no row of the gradient table (add one to `mod tests` of the file) for: {}",
+        missing.join(", ")
+    );
     for op in ["checked_add", "matmul", "exp", "log_softmax", "cross_entropy", "sum_dim"] {
         assert!(found.contains(op), "the parser no longer finds {op}");
     }
