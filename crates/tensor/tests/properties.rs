@@ -459,7 +459,7 @@ fn check_rows<T: Float>(x: &Twin<T>) {
         let sum = top.map(f64::exp).sum(|k| k == d);
         let log = pairwise::<f64>(&top, &sum, |x, sum| x - sum.ln());
         let probability = pairwise::<f64>(&top, &sum, |x, sum| x.exp() / sum);
-        // The oracle adds n + 8 roundings; exponentials below the smallest normal number count as 0.
+        // The oracle rounds n + 8 times; exponentials below the smallest normal count as 0.
         let (oracle, flushed) = ((n + 8.0) * f64::EPSILON, (n + 4.0) * smallest_normal::<T>());
         let relative = SOFTMAX_ROUNDINGS * unit_roundoff::<T>() + oracle;
         near(&log_softmax(&x.view, d).0, &log, |_, y| relative * y.abs() + oracle + flushed);
@@ -676,7 +676,8 @@ proptest! {
 
     #[test]
     fn large_tensors_match_naive_on_any_number_of_threads(
-        shape in prop::sample::select(&LARGE[..]), seed: u64, other: u64, steps in vec(any::<u64>(), 0..4),
+        shape in prop::sample::select(&LARGE[..]), seed: u64, other: u64,
+        steps in vec(any::<u64>(), 0..4),
     ) {
         fn check<T: Float>(shape: &[usize], seed: u64, other: u64) {
             let part = Twin::<T>::strided(&Choices(seed).reduced(shape), seed, INTEGERS);

@@ -1,7 +1,6 @@
 //! Sums over any set of dims, accumulated so that neither digits nor reproducibility are lost.
 //!
-//! Elements are added in lanes of their own type for at most [`BLOCK`] elements, and blocks in
-//! `f64`. Lanes and blocks have fixed places, so the result does not depend on the number of threads
+//! Elements are added in lanes of their own type, four at most, and then in `f64`. Lanes and blocks have fixed places, so the result does not depend on the number of threads
 //! or on the instruction set's width. Empty sums are 0.
 
 use rayon::prelude::*;
