@@ -43,7 +43,7 @@ impl ConfusionMatrix {
             return Err(Error::TargetOutOfRange { op, row, value, classes, rows });
         }
         let mut counts = vec![0; classes * classes];
-        for (t, p) in target.iter().zip(logits.argmax(1)?.to_vec()) {
+        for (t, p) in target.iter().zip(logits.argmax_dim(1, false)?.to_vec()) {
             counts[*t as usize * classes + p as usize] += 1;
         }
         Ok(ConfusionMatrix { classes, counts })

@@ -11,6 +11,7 @@
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::ops::Slice;
 use crate::shape::Shape;
 
 pub(crate) type Strides = SmallVec<[isize; 4]>;
@@ -122,9 +123,7 @@ impl Layout {
         }
         let mut out = self.clone();
         out.shape.as_mut_slice()[d] = length;
-        if out.shape.numel() > 0 {
-            out.offset = (out.offset as isize + start as isize * self.strides[d]) as usize;
-        }
+        out.shift(start as isize * self.strides[d]);
         Ok(out)
     }
 
@@ -160,6 +159,124 @@ impl Layout {
         let mut out = self.clone();
         out.shape.insert(d, 1);
         out.strides.insert(d, 1);
+        Ok(out)
+    }
+
+    /// Every `step`-th entry along `dim`, backwards where negative; bounds as Python has them.
+    pub(crate) fn slice(&self, dim: isize, slice: Slice) -> Result<Self> {
+        let d = self.shape.resolve_dim("slice", dim)?;
+        let Slice { start, stop, step } = slice;
+        if step == 0 {
+            return Err(Error::InvalidArgument {
+                op: "slice",
+                name: "step",
+                reason: "must not be 0".into(),
+            });
+        }
+        let size = self.shape[d] as isize;
+        // Backwards, the end is one before the first entry.
+        let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
+        let bound = |at: Option<isize>, default: isize| match at {
+            None => default,
+            Some(i) if i < 0 => i.saturating_add(size).clamp(low, high),
+            Some(i) => i.clamp(low, high),
+        };
+        let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+        let (start, stop) = (bound(start, first), bound(stop, last));
+        let reach = if step > 0 { stop - start } else { start - stop };
+        let length = (reach.max(0) as usize).div_ceil(step.unsigned_abs());
+        let mut out = self.clone();
+        out.shape.as_mut_slice()[d] = length;
+        if length > 1 {
+            // Shorter than the dim, so the product is one that the dim spans.
+            out.strides[d] *= step;
+        }
+        out.shift(start * self.strides[d]);
+        Ok(out)
+    }
+
+    /// Moves the offset, which means something only where there are elements.
+    fn shift(&mut self, by: isize) {
+        if self.shape.numel() > 0 {
+            self.offset = (self.offset as isize + by) as usize;
+        }
+    }
+
+    /// The `index`-th entry along `dim`, which goes.
+    pub(crate) fn select(&self, dim: isize, index: isize) -> Result<Self> {
+        let d = self.shape.resolve_dim("select", dim)?;
+        let size = self.shape[d];
+        let position = if index < 0 { index.checked_add(size as isize) } else { Some(index) };
+        let Some(position) = position.filter(|&p| p >= 0 && (p as usize) < size) else {
+            let value = index as i64;
+            return Err(Error::IndexOutOfRange { op: "select", position: 0, value, size });
+        };
+        let mut out = self.clone();
+        out.shape.remove(d);
+        out.strides.remove(d);
+        out.shift(position * self.strides[d]);
+        Ok(out)
+    }
+
+    /// The dims where `flipped` says so, backwards.
+    pub(crate) fn flip(&self, flipped: impl Fn(usize) -> bool) -> Self {
+        let mut out = self.clone();
+        for d in (0..self.shape.len()).filter(|&d| flipped(d) && self.shape[d] > 1) {
+            out.strides[d] = -self.strides[d];
+            out.shift((self.shape[d] as isize - 1) * self.strides[d]);
+        }
+        out
+    }
+
+    /// The entries whose index along `dim2` is `offset` larger than along `dim1`, as the last dim.
+    pub(crate) fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Self> {
+        let a = self.shape.resolve_dim("diagonal", dim1)?;
+        let b = self.shape.resolve_dim("diagonal", dim2)?;
+        if a == b {
+            return Err(Error::InvalidArgument {
+                op: "diagonal",
+                name: "dims",
+                reason: format!("must be two, found {dim1} and {dim2}"),
+            });
+        }
+        let skip = offset.unsigned_abs();
+        let (rows, columns) = (self.shape[a], self.shape[b]);
+        let length = if offset < 0 {
+            rows.saturating_sub(skip).min(columns)
+        } else {
+            columns.saturating_sub(skip).min(rows)
+        };
+        let rest: SmallVec<[usize; 4]> =
+            (0..self.shape.len()).filter(|&d| d != a && d != b).collect();
+        let mut out = self.permuted(&rest);
+        out.shape.insert(rest.len(), length);
+        out.strides.push(self.strides[a].wrapping_add(self.strides[b]));
+        if length > 0 {
+            out.shift(skip as isize * self.strides[if offset < 0 { a } else { b }]);
+        }
+        Ok(out)
+    }
+
+    /// Windows of `size` entries along `dim`, `step` apart: the windows stay at `dim`, their entries
+    /// are a new last dim.
+    pub(crate) fn unfold(&self, dim: isize, size: usize, step: usize) -> Result<Self> {
+        let d = self.shape.resolve_dim("unfold", dim)?;
+        let n = self.shape[d];
+        let bad = |name, reason| Err(Error::InvalidArgument { op: "unfold", name, reason });
+        if step == 0 {
+            return bad("step", "must not be 0".into());
+        }
+        if size > n {
+            return bad("size", format!("is {size}, but dim {dim} has {n} entries"));
+        }
+        let count = (n - size) / step + 1;
+        let mut out = self.clone();
+        out.shape.as_mut_slice()[d] = count;
+        if count > 1 {
+            out.strides[d] *= step as isize;
+        }
+        out.shape.insert(self.shape.len(), size);
+        out.strides.push(self.strides[d]);
         Ok(out)
     }
 

@@ -13,21 +13,23 @@
 //! # Ok::<(), tensor::Error>(())
 //! ```
 
-mod arithmetic;
 mod buffer;
 mod display;
 mod element;
 pub mod error;
 pub mod kernels;
 mod layout;
+mod ops;
 pub mod pool;
 mod random;
 mod shape;
 mod tensor;
 
-pub use element::{Element, Float};
+pub use element::{Element, Float, Number};
 pub use error::{Error, Result};
+pub use kernels::Operand;
 pub use layout::Layout;
-pub use random::Generator;
+pub use ops::{Nested, PadMode, Slice};
+pub use random::{Generator, GeneratorState};
 pub use shape::Shape;
 pub use tensor::Tensor;

@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
-use crate::element::Float;
+use crate::element::{Element, Float};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -25,6 +25,23 @@ impl Generator {
         Generator(rng)
     }
 
+    /// Where the stream stands. A generator made from it goes on with the same numbers.
+    pub fn state(&self) -> GeneratorState {
+        GeneratorState {
+            seed: self.0.get_seed(),
+            stream: self.0.get_stream(),
+            position: self.0.get_word_pos(),
+        }
+    }
+
+    /// The generator that stood where `state` says.
+    pub fn from_state(state: &GeneratorState) -> Self {
+        let mut rng = rand::rngs::ChaCha8Rng::from_seed(state.seed);
+        rng.set_stream(state.stream);
+        rng.set_word_pos(state.position);
+        Generator(rng)
+    }
+
     /// A uniform number of [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         self.0.random::<f64>()
@@ -40,6 +57,67 @@ impl Generator {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));
         }
+    }
+}
+
+/// Where a [`Generator`] stands: 56 bytes that a checkpoint can hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratorState {
+    seed: [u8; 32],
+    stream: u64,
+    /// In 32-bit words; below 2⁶⁸.
+    position: u128,
+}
+
+impl GeneratorState {
+    /// The seed's 32 bytes, then the stream and the position, little-endian.
+    pub fn to_bytes(&self) -> [u8; 56] {
+        let mut bytes = [0; 56];
+        bytes[..32].copy_from_slice(&self.seed);
+        bytes[32..40].copy_from_slice(&self.stream.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.position.to_le_bytes());
+        bytes
+    }
+
+    /// What [`GeneratorState::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] unless there are 56 bytes with a position that a stream has.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let parts = || {
+            let (seed, rest) = bytes.split_first_chunk::<32>()?;
+            let (stream, rest) = rest.split_first_chunk::<8>()?;
+            let position = u128::from_le_bytes(rest.try_into().ok()?);
+            let stream = u64::from_le_bytes(*stream);
+            (position < 1 << 68).then_some(GeneratorState { seed: *seed, stream, position })
+        };
+        parts().ok_or_else(|| Error::InvalidArgument {
+            op: "generator",
+            name: "state",
+            reason: format!("of {} bytes is none that a generator has written", bytes.len()),
+        })
+    }
+}
+
+/// Random truth values.
+impl<T: Element> Tensor<T> {
+    /// 1 (or `true`) with probability `p`, else 0, each drawn on its own. `torch.bernoulli`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] unless `p` is in [0, 1]; [`Error::SizeOverflow`].
+    pub fn bernoulli(shape: impl Into<Shape>, p: f64, generator: &mut Generator) -> Result<Self> {
+        let shape = shape.into();
+        shape.checked_numel("bernoulli", size_of::<T>())?;
+        if !(0.0..=1.0).contains(&p) {
+            return Err(Error::InvalidArgument {
+                op: "bernoulli",
+                name: "p",
+                reason: format!("must be in [0, 1], found {p}"),
+            });
+        }
+        Ok(Self::build(shape, |out| {
+            out.fill_with(|| if generator.uniform() < p { T::ONE } else { T::ZERO });
+        }))
     }
 }
 
@@ -94,9 +172,25 @@ impl<T: Float> Tensor<T> {
         Self::generate("randn", shape.into(), || generator.0.sample(StandardNormal))
     }
 
-    fn generate(op: &'static str, shape: Shape, mut draw: impl FnMut() -> f64) -> Result<Self> {
+    /// [`Tensor::rand`] in the shape of `self`. `torch.rand_like`.
+    #[must_use]
+    pub fn rand_like(&self, generator: &mut Generator) -> Self {
+        Self::filled(self.layout.shape.clone(), || generator.uniform())
+    }
+
+    /// [`Tensor::randn`] in the shape of `self`. `torch.randn_like`.
+    #[must_use]
+    pub fn randn_like(&self, generator: &mut Generator) -> Self {
+        Self::filled(self.layout.shape.clone(), || generator.0.sample(StandardNormal))
+    }
+
+    fn generate(op: &'static str, shape: Shape, draw: impl FnMut() -> f64) -> Result<Self> {
         shape.checked_numel(op, size_of::<T>())?;
-        Ok(Self::build(shape, |out| out.fill_with(|| T::from_f64(draw()))))
+        Ok(Self::filled(shape, draw))
+    }
+
+    fn filled(shape: Shape, mut draw: impl FnMut() -> f64) -> Self {
+        Self::build(shape, |out| out.fill_with(|| T::from_f64(draw())))
     }
 }
 

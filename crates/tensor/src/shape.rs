@@ -19,6 +19,31 @@ impl Clone for Shape {
 }
 
 impl Shape {
+    /// Stands for the size that the number of elements leaves over, in [`Tensor::reshape`] and
+    /// [`Tensor::view`]: what −1 is in PyTorch and NumPy.
+    ///
+    /// [`Tensor::reshape`]: crate::Tensor::reshape
+    /// [`Tensor::view`]: crate::Tensor::view
+    pub const INFER: usize = usize::MAX;
+
+    /// Replaces one [`Shape::INFER`] by the size that makes `numel` elements, where there is one.
+    pub(crate) fn infer(&mut self, numel: usize) {
+        let mut known = 1_usize;
+        let mut unknown = None;
+        for (d, &size) in self.0.iter().enumerate() {
+            match (size, unknown) {
+                (Shape::INFER, None) => unknown = Some(d),
+                _ => known = known.saturating_mul(size),
+            }
+        }
+        if let Some(d) = unknown
+            && known > 0
+            && numel.is_multiple_of(known)
+        {
+            self.0[d] = numel / known;
+        }
+    }
+
     /// The number of elements, or an error where it or its size in bytes does not fit.
     pub(crate) fn checked_numel(&self, op: &'static str, element_size: usize) -> Result<usize> {
         // A dim of size zero must not hide an overflow of the others: strides are computed from all.
@@ -81,6 +106,26 @@ pub(crate) fn resolve_dim(op: &'static str, dim: isize, rank: usize) -> Result<u
         Some(d) if d >= 0 && (d as usize) < rank => Ok(d as usize),
         _ => Err(Error::DimOutOfRange { op, dim, rank }),
     }
+}
+
+/// Which dims `dims` names, each once.
+pub(crate) fn named_dims(
+    op: &'static str,
+    shape: &[usize],
+    dims: &[isize],
+) -> Result<SmallVec<[bool; 8]>> {
+    let mut named: SmallVec<[bool; 8]> = SmallVec::from_elem(false, shape.len());
+    for &dim in dims {
+        let d = resolve_dim(op, dim, shape.len())?;
+        if std::mem::replace(&mut named[d], true) {
+            return Err(Error::InvalidArgument {
+                op,
+                name: "dims",
+                reason: format!("names dim {dim} twice: {dims:?}"),
+            });
+        }
+    }
+    Ok(named)
 }
 
 impl Deref for Shape {

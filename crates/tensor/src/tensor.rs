@@ -1,9 +1,9 @@
 //! The tensor: a buffer and a layout. Construction, access and views; mathematics is elsewhere.
 
 use crate::buffer::Buffer;
-use crate::element::{Element, Float};
+use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::kernels::elementwise;
+use crate::kernels::walk;
 use crate::layout::Layout;
 use crate::shape::Shape;
 
@@ -51,16 +51,6 @@ impl<T: Element> Tensor<T> {
         Self::build([].into(), |out| out[0] = value)
     }
 
-    /// Every element is `value`.
-    ///
-    /// # Errors
-    /// [`Error::SizeOverflow`] if the shape cannot be addressed.
-    pub fn full(shape: impl Into<Shape>, value: T) -> Result<Self> {
-        let shape = shape.into();
-        shape.checked_numel("full", size_of::<T>())?;
-        Ok(Self::build(shape, |out| out.fill(value)))
-    }
-
     /// A contiguous tensor filled by `write`, which must set every element. `shape` is checked.
     pub(crate) fn build(shape: Shape, write: impl FnOnce(&mut [T])) -> Self {
         let mut buffer = Buffer::stale(shape.numel());
@@ -69,35 +59,6 @@ impl<T: Element> Tensor<T> {
             None => unreachable!("bug: a new buffer is shared"),
         }
         Tensor { buffer, layout: Layout::contiguous(shape) }
-    }
-}
-
-/// Construction of floating-point tensors.
-impl<T: Float> Tensor<T> {
-    /// Every element is 0.
-    ///
-    /// # Errors
-    /// [`Error::SizeOverflow`] if the shape cannot be addressed.
-    pub fn zeros(shape: impl Into<Shape>) -> Result<Self> {
-        Self::full(shape, T::ZERO)
-    }
-
-    /// Every element is 1.
-    ///
-    /// # Errors
-    /// [`Error::SizeOverflow`] if the shape cannot be addressed.
-    pub fn ones(shape: impl Into<Shape>) -> Result<Self> {
-        Self::full(shape, T::ONE)
-    }
-
-    /// Zeros in the shape of `self`.
-    pub fn zeros_like(&self) -> Self {
-        Self::build(self.layout.shape.clone(), |out| out.fill(T::ZERO))
-    }
-
-    /// Ones in the shape of `self`.
-    pub fn ones_like(&self) -> Self {
-        Self::build(self.layout.shape.clone(), |out| out.fill(T::ONE))
     }
 }
 
@@ -161,7 +122,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// [`Tensor::as_slice`] of a tensor known to be contiguous.
-    pub(crate) fn slice(&self) -> &[T] {
+    pub(crate) fn elements(&self) -> &[T] {
         match self.as_slice() {
             Some(slice) => slice,
             None => unreachable!("bug: a tensor that was made contiguous is not"),
@@ -170,7 +131,7 @@ impl<T: Element> Tensor<T> {
 
     /// A copy of the elements in row-major order.
     pub fn to_vec(&self) -> Vec<T> {
-        self.contiguous().slice().to_vec()
+        self.contiguous().elements().to_vec()
     }
 
     /// The only element.
@@ -194,15 +155,14 @@ impl<T: Element> Tensor<T> {
         if self.is_contiguous() {
             return self.clone();
         }
-        Self::build(self.layout.shape.clone(), |out| elementwise::gather_into(self, out))
+        Self::build(self.layout.shape.clone(), |out| walk::gather_into(self, out))
     }
 
     /// The elements for writing, row-major. Where the storage is shared or has gaps, `self` moves to
     /// a copy first: other tensors never see the change.
     pub fn make_mut(&mut self) -> &mut [T] {
         if self.owned_slice().is_none() {
-            *self =
-                Self::build(self.layout.shape.clone(), |out| elementwise::gather_into(self, out));
+            *self = Self::build(self.layout.shape.clone(), |out| walk::gather_into(self, out));
         }
         match self.owned_slice() {
             Some(slice) => slice,
@@ -222,88 +182,6 @@ impl<T: Element> Tensor<T> {
     /// Whether `self` and `other` share their storage.
     pub fn shares_storage(&self, other: &Self) -> bool {
         self.buffer.same_storage(&other.buffer)
-    }
-}
-
-/// Views: no element is copied, and the storage is shared.
-impl<T: Element> Tensor<T> {
-    fn with(&self, layout: Layout) -> Self {
-        debug_assert!(layout.span().is_none_or(|(_, high)| high < self.buffer.as_slice().len()));
-        Tensor { buffer: self.buffer.clone(), layout }
-    }
-
-    /// The same elements in row-major order under another shape; a view where the strides allow,
-    /// else a copy. `torch.reshape`, without its −1.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`] if the number of elements differs.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
-        let same = shape.checked_numel("reshape", size_of::<T>()).is_ok_and(|n| n == self.numel());
-        if !same {
-            return Err(Error::ShapeMismatch {
-                op: "reshape",
-                lhs: self.shape().to_vec(),
-                rhs: shape.to_vec(),
-            });
-        }
-        Ok(match self.layout.reshape(&shape) {
-            Some(layout) => self.with(layout),
-            None => {
-                let copy = self.contiguous();
-                Tensor { buffer: copy.buffer, layout: Layout::contiguous(shape) }
-            }
-        })
-    }
-
-    /// Swaps two dims.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`].
-    pub fn transpose(&self, dim0: isize, dim1: isize) -> Result<Self> {
-        Ok(self.with(self.layout.transpose(dim0, dim1)?))
-    }
-
-    /// Reorders the dims: dim `i` of the result is `dims[i]` of `self`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] unless `dims` names every dim once.
-    pub fn permute(&self, dims: &[isize]) -> Result<Self> {
-        Ok(self.with(self.layout.permute(dims)?))
-    }
-
-    /// The `length` entries from `start` on along `dim`.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`]; [`Error::InvalidArgument`] if the range leaves the dim.
-    pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Result<Self> {
-        Ok(self.with(self.layout.narrow(dim, start, length)?))
-    }
-
-    /// Repeats dims of size 1, and adds leading dims, without copying. `torch.broadcast_to`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`] if a dim is neither 1 nor already of that size.
-    pub fn expand(&self, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
-        shape.checked_numel("expand", size_of::<T>())?;
-        Ok(self.with(self.layout.expand("expand", &shape)?))
-    }
-
-    /// Removes `dim` if its size is 1.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`].
-    pub fn squeeze(&self, dim: isize) -> Result<Self> {
-        Ok(self.with(self.layout.squeeze(dim)?))
-    }
-
-    /// Inserts a dim of size 1 before `dim`, in `[-rank-1, rank+1)`.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`].
-    pub fn unsqueeze(&self, dim: isize) -> Result<Self> {
-        Ok(self.with(self.layout.unsqueeze(dim)?))
     }
 }
 

@@ -114,6 +114,28 @@ pub(crate) mod f32 {
         let small = fma::<FMA>(p * z, x, x);
         (if a < 0.625 { small } else { large }).copysign(x)
     }
+
+    #[inline(always)]
+    pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+        let e = exp::<FMA>(-x.abs());
+        let d = 1.0 / (1.0 + e);
+        if x < 0.0 { e * d } else { d }
+    }
+    pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
+        x
+    }
+    pub(crate) fn expm1<const FMA: bool>(x: f32) -> f32 {
+        x.exp_m1()
+    }
+    pub(crate) fn log1p<const FMA: bool>(x: f32) -> f32 {
+        x.ln_1p()
+    }
+    pub(crate) fn sin<const FMA: bool>(x: f32) -> f32 {
+        x.sin()
+    }
+    pub(crate) fn cos<const FMA: bool>(x: f32) -> f32 {
+        x.cos()
+    }
 }
 
 pub(crate) mod f64 {
@@ -185,6 +207,28 @@ pub(crate) mod f64 {
     #[inline(always)]
     pub(crate) fn tanh<const FMA: bool>(x: f64) -> f64 {
         x.tanh()
+    }
+
+    #[inline(always)]
+    pub(crate) fn sigmoid<const FMA: bool>(x: f64) -> f64 {
+        let e = exp::<FMA>(-x.abs());
+        let d = 1.0 / (1.0 + e);
+        if x < 0.0 { e * d } else { d }
+    }
+    pub(crate) fn erf<const FMA: bool>(x: f64) -> f64 {
+        x
+    }
+    pub(crate) fn expm1<const FMA: bool>(x: f64) -> f64 {
+        x.exp_m1()
+    }
+    pub(crate) fn log1p<const FMA: bool>(x: f64) -> f64 {
+        x.ln_1p()
+    }
+    pub(crate) fn sin<const FMA: bool>(x: f64) -> f64 {
+        x.sin()
+    }
+    pub(crate) fn cos<const FMA: bool>(x: f64) -> f64 {
+        x.cos()
     }
 }
 

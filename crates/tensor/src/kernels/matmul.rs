@@ -212,7 +212,7 @@ impl<T: Float> Tensor<T> {
             if let Some(b) = &b
                 && n > 0
             {
-                out.chunks_mut(n).for_each(|row| row.copy_from_slice(b.slice()));
+                out.chunks_mut(n).for_each(|row| row.copy_from_slice(b.elements()));
             }
             let w = MatRef::of(w, w.layout.offset).t();
             T::gemm(out, MatRef::of(&x, x.layout.offset), w, b.is_some());

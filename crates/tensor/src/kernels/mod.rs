@@ -12,30 +12,68 @@
 mod dispatch;
 pub mod elementwise;
 mod exponentials;
+pub(crate) mod formulas;
 pub(crate) mod math;
 pub mod matmul;
-pub mod reduce;
-mod rows;
-pub mod select;
+pub(crate) mod reduce;
+pub(crate) mod rows;
 pub mod softmax;
+pub(crate) mod walk;
 
 pub use dispatch::{Isa, Kernel, dispatch, isa};
-pub use elementwise::{Arg, Map, MapFn, Zip, ZipFn, map_slice, zip_slice};
+pub use elementwise::{Arg, Map, MapFn, Operand, Zip, Zip3, Zip3Fn, ZipFn, map_slice, zip_slice};
+pub use reduce::FoldFns;
 
-use elementwise::{Binary, Unary};
+use crate::element::Element;
 use exponentials::{GradientRows, LogRows, RowSums, SumRows};
+use formulas::{Binary, Class, Comparison, NumberBinary, NumberUnary, Unary};
 use matmul::MatRef;
-use reduce::Columns;
+use reduce::fold_fns;
 
-/// Slice kernels compiled in this crate, once for each float type, whoever uses them.
+/// Kernels compiled in this crate for every type, whoever uses them.
+#[doc(hidden)]
+pub trait ElementKernels: Sized {
+    fn compare(op: Comparison) -> ZipFn<Self, bool>;
+    fn choose() -> Zip3Fn<bool, Self>;
+    fn cast<U: Element>() -> MapFn<Self, U>;
+    fn cast_from_f32(x: &[f32], out: &mut [Self]);
+    fn cast_from_f64(x: &[f64], out: &mut [Self]);
+    fn cast_from_i64(x: &[i64], out: &mut [Self]);
+    fn cast_from_u8(x: &[u8], out: &mut [Self]);
+    fn cast_from_bool(x: &[bool], out: &mut [Self]);
+    fn sum() -> FoldFns<Self, Self::Accumulator>
+    where
+        Self: Element;
+    /// [`ElementKernels::sum`] with lanes of the accumulator's type.
+    fn wide_sum() -> FoldFns<Self, Self::Accumulator>
+    where
+        Self: Element;
+    fn product() -> FoldFns<Self, Self::Accumulator>
+    where
+        Self: Element;
+}
+
+/// Kernels of the types with arithmetic.
+#[doc(hidden)]
+pub trait NumberKernels: Sized {
+    fn number_unary(op: NumberUnary) -> MapFn<Self, Self>;
+    fn number_binary(op: NumberBinary) -> ZipFn<Self, Self>;
+    fn clamp() -> Zip3Fn<Self, Self>;
+    fn largest() -> FoldFns<Self, Self>;
+    fn smallest() -> FoldFns<Self, Self>;
+}
+
+/// Kernels of the float types.
 #[doc(hidden)]
 pub trait FloatKernels: Sized {
     fn unary(op: Unary) -> MapFn<Self, Self>;
     fn binary(op: Binary) -> ZipFn<Self, Self>;
+    fn classify(op: Class) -> MapFn<Self, bool>;
+    fn lerp() -> Zip3Fn<Self, Self>;
     /// Sum of a slice, in `f64` above fixed lanes and blocks.
     fn sum_slice(x: &[Self]) -> f64;
-    /// Adds the sum over rows of each column to `columns.out`.
-    fn sum_columns(columns: Columns<'_, Self>);
+    fn squares() -> FoldFns<Self, f64>;
+    fn magnitudes() -> FoldFns<Self, f64>;
     /// `dst = lhs·rhs`, or `dst += lhs·rhs`.
     fn gemm(dst: &mut [Self], lhs: MatRef<'_, Self>, rhs: MatRef<'_, Self>, accumulate: bool);
     fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums]);
@@ -47,16 +85,25 @@ macro_rules! float_kernels {
     ($type:ident) => {
         impl FloatKernels for $type {
             fn unary(op: Unary) -> MapFn<Self, Self> {
-                elementwise::unary_table::$type(op)
+                formulas::$type::unary(op)
             }
             fn binary(op: Binary) -> ZipFn<Self, Self> {
-                elementwise::binary_table::<$type>(op)
+                formulas::$type::binary(op)
+            }
+            fn classify(op: Class) -> MapFn<Self, bool> {
+                formulas::$type::classify(op)
+            }
+            fn lerp() -> Zip3Fn<Self, Self> {
+                formulas::$type::lerp()
             }
             fn sum_slice(x: &[Self]) -> f64 {
-                dispatch(reduce::SumSlice(x))
+                (<$type as ElementKernels>::sum().slice)(x)
             }
-            fn sum_columns(columns: Columns<'_, Self>) {
-                dispatch(columns);
+            fn squares() -> FoldFns<Self, f64> {
+                fold_fns::<$type, reduce::Squares>()
+            }
+            fn magnitudes() -> FoldFns<Self, f64> {
+                fold_fns::<$type, reduce::Magnitudes>()
             }
             fn gemm(dst: &mut [Self], lhs: MatRef<'_, Self>, rhs: MatRef<'_, Self>, add: bool) {
                 matmul::gemm(dst, lhs, rhs, add);

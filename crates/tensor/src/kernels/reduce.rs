@@ -1,472 +1,390 @@
-//! Sums over any set of dims, accumulated so that neither digits nor reproducibility are lost.
+//! The skeleton of reductions: folds over any set of dims, accumulated so that neither digits nor
+//! reproducibility are lost.
 //!
-//! Elements are added in lanes of their own type, four at most, and then in `f64`. Lanes and blocks have fixed places, so the result does not depend on the number of threads
-//! or on the instruction set's width. Empty sums are 0.
+//! A fold adds elements to lanes of their own type, four at most, and empties those into wider
+//! accumulators. Lanes, blocks and segments have fixed places, so a result depends neither on the
+//! number of threads nor on the instruction set's width. What is folded is in `ops/reduce.rs`.
+
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
 use smallvec::SmallVec;
 
-use super::Kernel;
-use super::elementwise::GRAIN;
-use crate::element::Float;
-use crate::error::Result;
-use crate::layout::Layout;
+use super::walk::{GRAIN, Walk, copy_strided};
+use super::{Kernel, dispatch};
+use crate::element::{Element, Float, Number};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 const LANES: usize = 32;
-/// Elements that go into the lanes before they are emptied into `f64`: 4 a lane, so that even equal
-/// numbers, whose rounding errors all point one way, keep their digits.
+/// Elements that go into the lanes before they are emptied into accumulators: 4 a lane, so that even
+/// equal numbers, whose rounding errors all point one way, keep their digits.
 const BLOCK: usize = 4 * LANES;
 /// Strided elements gathered at a time.
 const TILE: usize = 1024;
-/// Elements of one task of a long sum.
+/// Elements of one task of a long fold.
 const SEGMENT: usize = 64 << 10;
-/// Columns that are summed together, and rows before they are emptied into `f64`.
+/// Columns that are folded together, and rows before they are emptied into accumulators.
 const COLUMNS: usize = 64;
 const ROWS: usize = 4;
+/// Rows shorter than this are folded side by side, as columns.
+const SHORT: usize = 32;
 
-/// The sum of a slice.
-pub(crate) struct SumSlice<'a, T>(pub(crate) &'a [T]);
+/// How elements are combined: into lanes, now and then from lanes into accumulators, and accumulators
+/// with each other. The constants are what folding nothing gives.
+pub(crate) trait Fold<T> {
+    type Lane: Copy;
+    type Total: Copy;
+    const LANE: Self::Lane;
+    const TOTAL: Self::Total;
+    fn step(lane: Self::Lane, x: T) -> Self::Lane;
+    fn empty(total: Self::Total, lane: Self::Lane) -> Self::Total;
+    fn join(a: Self::Total, b: Self::Total) -> Self::Total;
+}
 
-impl<T: Float> Kernel for SumSlice<'_, T> {
-    type Output = f64;
-    #[inline(always)]
-    fn run<const FMA: bool>(self) -> f64 {
-        let mut sums = [0.0; LANES];
-        for block in self.0.chunks(BLOCK) {
-            let mut lanes = [T::ZERO; LANES];
-            let (rows, tail) = block.as_chunks::<LANES>();
-            for row in rows {
-                for (lane, &x) in lanes.iter_mut().zip(row) {
-                    *lane += x;
-                }
-            }
-            for (lane, &x) in lanes.iter_mut().zip(tail) {
-                *lane += x;
-            }
-            for (sum, lane) in sums.iter_mut().zip(lanes) {
-                *sum += lane.to_f64();
-            }
-        }
-        tree_sum(sums)
+/// A fold of `T` into `A`, compiled.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct FoldFns<T, A> {
+    pub(crate) slice: fn(&[T]) -> A,
+    pub(crate) columns: fn(Columns<'_, T, A>),
+    pub(crate) join: fn(A, A) -> A,
+    pub(crate) nothing: A,
+}
+
+/// Rows of a strided matrix, `out.len()` elements wide, to be folded over.
+pub(crate) struct Columns<'a, T, A> {
+    pub(crate) data: &'a [T],
+    pub(crate) start: usize,
+    pub(crate) rows: usize,
+    pub(crate) row_stride: isize,
+    pub(crate) out: &'a mut [A],
+}
+
+/// The compiled functions of the fold `F`.
+pub(crate) fn fold_fns<T: Element, F: Fold<T>>() -> FoldFns<T, F::Total> {
+    FoldFns {
+        slice: |x| dispatch(FoldSlice::<T, F>(x, PhantomData)),
+        columns: |columns| dispatch(FoldColumns::<T, F>(columns)),
+        join: F::join,
+        nothing: F::TOTAL,
     }
 }
 
-/// The sum of lanes, pairwise: a fixed tree.
+struct FoldSlice<'a, T, F>(&'a [T], PhantomData<F>);
+
+impl<T: Element, F: Fold<T>> Kernel for FoldSlice<'_, T, F> {
+    type Output = F::Total;
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> F::Total {
+        let mut totals = [F::TOTAL; LANES];
+        for block in self.0.chunks(BLOCK) {
+            let mut lanes = [F::LANE; LANES];
+            let (rows, tail) = block.as_chunks::<LANES>();
+            for row in rows {
+                for (lane, &x) in lanes.iter_mut().zip(row) {
+                    *lane = F::step(*lane, x);
+                }
+            }
+            for (lane, &x) in lanes.iter_mut().zip(tail) {
+                *lane = F::step(*lane, x);
+            }
+            for (total, lane) in totals.iter_mut().zip(lanes) {
+                *total = F::empty(*total, lane);
+            }
+        }
+        tree(totals, F::join)
+    }
+}
+
+/// Lanes joined pairwise: a fixed tree.
 #[inline(always)]
-pub(crate) fn tree_sum<const N: usize>(mut lanes: [f64; N]) -> f64 {
+fn tree<A: Copy, const N: usize>(mut lanes: [A; N], join: impl Fn(A, A) -> A) -> A {
     let mut width = N / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = join(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
     lanes[0]
 }
 
-/// Rows of a strided matrix, `out.len()` elements wide, to be summed over.
-#[doc(hidden)]
-pub struct Columns<'a, T> {
-    pub(crate) data: &'a [T],
-    pub(crate) start: usize,
-    pub(crate) rows: usize,
-    pub(crate) row_stride: isize,
-    pub(crate) out: &'a mut [f64],
+/// The sum of lanes, pairwise.
+#[inline(always)]
+pub(crate) fn tree_sum<const N: usize>(lanes: [f64; N]) -> f64 {
+    tree(lanes, |a, b| a + b)
 }
 
-impl<T: Float> Kernel for Columns<'_, T> {
+struct FoldColumns<'a, T, F: Fold<T>>(Columns<'a, T, F::Total>);
+
+impl<T: Element, F: Fold<T>> Kernel for FoldColumns<'_, T, F> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let width = self.out.len();
-        let row = |r: usize| (self.start as isize + r as isize * self.row_stride) as usize;
-        for first in (0..self.rows).step_by(ROWS) {
-            let last = self.rows.min(first + ROWS);
-            for (c, out) in self.out.chunks_mut(COLUMNS).enumerate() {
+        let Columns { data, start, rows, row_stride, out } = self.0;
+        let row = |r: usize| (start as isize + r as isize * row_stride) as usize;
+        for first in (0..rows).step_by(ROWS) {
+            let last = rows.min(first + ROWS);
+            for (c, out) in out.chunks_mut(COLUMNS).enumerate() {
                 let c = c * COLUMNS;
-                let mut lanes = [T::ZERO; COLUMNS];
+                let mut lanes = [F::LANE; COLUMNS];
                 if out.len() == COLUMNS {
                     for r in first..last {
-                        let x = &self.data[row(r) + c..][..COLUMNS];
+                        let x = &data[row(r) + c..][..COLUMNS];
                         for (lane, &x) in lanes.iter_mut().zip(x) {
-                            *lane += x;
+                            *lane = F::step(*lane, x);
                         }
                     }
                 } else {
                     for r in first..last {
-                        let x = &self.data[row(r) + c..row(r) + width];
+                        let x = &data[row(r) + c..][..out.len()];
                         for (lane, &x) in lanes.iter_mut().zip(x) {
-                            *lane += x;
+                            *lane = F::step(*lane, x);
                         }
                     }
                 }
                 for (o, lane) in out.iter_mut().zip(lanes) {
-                    *o += lane.to_f64();
+                    *o = F::empty(*o, lane);
                 }
             }
         }
     }
 }
 
-/// Sum of a contiguous run, split at fixed places.
-fn sum_run<T: Float>(x: &[T]) -> f64 {
+/// A fold whose lanes and accumulators are one type and one formula.
+macro_rules! folds {
+    ($($(#[$doc:meta])* $name:ident<$bound:ident> $type:ty = $nothing:expr, |$a:ident, $x:ident| $step:expr, $join:expr;)+) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+        impl<T: $bound> Fold<T> for $name {
+            type Lane = $type;
+            type Total = $type;
+            const LANE: $type = $nothing;
+            const TOTAL: $type = $nothing;
+            #[inline(always)]
+            fn step($a: $type, $x: T) -> $type { $step }
+            #[inline(always)]
+            fn empty(a: $type, b: $type) -> $type { $join(a, b) }
+            #[inline(always)]
+            fn join(a: $type, b: $type) -> $type { $join(a, b) }
+        }
+    )+};
+}
+
+folds! {
+    /// Sum in lanes of the accumulator's type.
+    Count<Element> T::Accumulator = <T::Accumulator as Element>::ZERO,
+        |a, x| a.plus(x.lift()), Number::plus;
+    Product<Element> T::Accumulator = <T::Accumulator as Element>::ONE,
+        |a, x| a.times(x.lift()), Number::times;
+    Largest<Number> T = T::LOWEST, |a, x| a.larger(x), Number::larger;
+    Smallest<Number> T = T::HIGHEST, |a, x| a.smaller(x), Number::smaller;
+    Squares<Float> f64 = 0.0, |a, x| a + x.to_f64() * x.to_f64(), |a, b| a + b;
+    Magnitudes<Float> f64 = 0.0, |a, x| a + x.to_f64().abs(), |a, b| a + b;
+}
+
+macro_rules! logical_folds {
+    ($($name:ident = $nothing:literal $operator:tt;)+) => {$(
+        pub(crate) struct $name;
+        impl Fold<bool> for $name {
+            type Lane = bool;
+            type Total = bool;
+            const LANE: bool = $nothing;
+            const TOTAL: bool = $nothing;
+            #[inline(always)]
+            fn step(a: bool, x: bool) -> bool { a $operator x }
+            #[inline(always)]
+            fn empty(a: bool, b: bool) -> bool { a $operator b }
+            #[inline(always)]
+            fn join(a: bool, b: bool) -> bool { a $operator b }
+        }
+    )+};
+}
+logical_folds! { All = true &; Any = false |; }
+
+/// Sum of floats: four in their own type, and then in `f64`.
+pub(crate) struct Sum;
+impl<T: Float> Fold<T> for Sum {
+    type Lane = T;
+    type Total = f64;
+    const LANE: T = T::ZERO;
+    const TOTAL: f64 = 0.0;
+    #[inline(always)]
+    fn step(lane: T, x: T) -> T {
+        lane + x
+    }
+    #[inline(always)]
+    fn empty(total: f64, lane: T) -> f64 {
+        total + lane.to_f64()
+    }
+    #[inline(always)]
+    fn join(a: f64, b: f64) -> f64 {
+        a + b
+    }
+}
+
+/// The fold of a contiguous run, split at fixed places.
+fn fold_run<T: Element, A: Copy + Send>(x: &[T], fold: &FoldFns<T, A>) -> A {
+    let join = |parts: Vec<A>| parts.into_iter().fold(fold.nothing, fold.join);
     if x.len() <= SEGMENT {
-        T::sum_slice(x)
+        (fold.slice)(x)
     } else if rayon::current_num_threads() == 1 {
-        x.chunks(SEGMENT).map(T::sum_slice).sum()
+        x.chunks(SEGMENT).map(fold.slice).fold(fold.nothing, fold.join)
     } else {
-        // Collected first: rayon's own `sum` would add in an order of its choice.
-        x.par_chunks(SEGMENT).map(T::sum_slice).collect::<Vec<_>>().into_iter().sum()
+        // Collected first: rayon's own `reduce` would join in an order of its choice.
+        join(x.par_chunks(SEGMENT).map(fold.slice).collect())
     }
 }
 
-/// The index combinations of some dims of a layout, as positions in the buffer.
-struct Positions {
-    sizes: SmallVec<[usize; 4]>,
-    strides: SmallVec<[isize; 4]>,
-}
-
-impl Positions {
-    fn new(layout: &Layout, keep: impl Fn(usize) -> bool) -> Self {
-        let mut positions = Positions { sizes: SmallVec::new(), strides: SmallVec::new() };
-        for d in (0..layout.shape.len()).filter(|&d| layout.shape[d] != 1 && keep(d)) {
-            let (size, stride) = (layout.shape[d], layout.strides[d]);
-            match (positions.sizes.last_mut(), positions.strides.last_mut()) {
-                // Dims that one stride crosses are one.
-                (Some(outer), Some(outer_stride)) if *outer_stride == stride * size as isize => {
-                    *outer *= size;
-                    *outer_stride = stride;
-                }
-                _ => {
-                    positions.sizes.push(size);
-                    positions.strides.push(stride);
-                }
-            }
-        }
-        positions
-    }
-
-    fn count(&self) -> usize {
-        self.sizes.iter().product()
-    }
-
-    /// Removes the innermost dim, or stands in a dim of one element.
-    fn pop(&mut self) -> (usize, isize) {
-        self.sizes.pop().zip(self.strides.pop()).unwrap_or((1, 1))
-    }
-
-    /// The position of the `i`-th combination in row-major order, counted from `base`.
-    fn at(&self, base: usize, mut i: usize) -> usize {
-        let mut position = base as isize;
-        for (&size, &stride) in self.sizes.iter().zip(&self.strides).rev() {
-            position += (i % size) as isize * stride;
-            i /= size;
-        }
-        position as usize
-    }
-}
-
-/// Sums over the dims where `reduced` says so; the result has the kept dims, in order.
-fn sum_dims<T: Float>(x: &Tensor<T>, reduced: impl Fn(usize) -> bool, divisor: f64) -> Tensor<T> {
-    let data = x.buffer.as_slice();
-    let base = x.layout.offset;
-    let shape: Shape = (0..x.rank()).filter(|&d| !reduced(d)).map(|d| x.shape()[d]).collect();
-    let mut kept = Positions::new(&x.layout, |d| !reduced(d));
-    let mut over = Positions::new(&x.layout, &reduced);
+/// Folds the dims where `reduced` says so; the result has the kept dims, in order.
+pub(crate) fn reduce<T: Element, A: Copy + Send + Sync, B: Element>(
+    x: &Tensor<T>,
+    reduced: impl Fn(usize) -> bool,
+    fold: &FoldFns<T, A>,
+    finish: impl Fn(A) -> B + Sync,
+) -> Tensor<B> {
+    let (mut over_dims, kept_dims): (Vec<usize>, Vec<usize>) =
+        (0..x.rank()).partition(|&d| reduced(d));
     // The dim of the smallest stride is the inner one of the reduction.
-    if let Some(inner) = (0..over.sizes.len()).min_by_key(|&d| over.strides[d].unsigned_abs()) {
-        let (size, stride) = (over.sizes.remove(inner), over.strides.remove(inner));
-        over.sizes.push(size);
-        over.strides.push(stride);
-    }
-    let work = kept.count() * over.count();
-    if work == 0 {
-        let empty = T::from_f64(0.0 / divisor);
-        return Tensor::build(shape, |out| out.fill(empty));
-    }
-    let (inner_size, inner_stride) = over.pop();
-    let by_columns = kept.strides.last() == Some(&1) && (inner_stride != 1 || inner_size < 8);
+    over_dims.sort_by_key(|&d| std::cmp::Reverse(x.layout.strides[d].unsigned_abs()));
+    let shape: Shape = kept_dims.iter().map(|&d| x.shape()[d]).collect();
+    let mut over_layout = x.layout.permuted(&over_dims);
+    over_layout.offset = 0;
     Tensor::build(shape, |out| {
-        if by_columns {
-            let (width, _) = kept.pop();
-            // Tasks are parts of a row of outputs, of a width that does not depend on threads.
-            let part = if work >= 2 * GRAIN { width.min(4 * COLUMNS) } else { width };
-            let parts = width.div_ceil(part);
-            let column_task = |(task, out): (usize, &mut [T])| {
-                let start = kept.at(base, task / parts) + task % parts * part;
-                let mut sums: SmallVec<[f64; 256]> = SmallVec::from_elem(0.0, out.len());
-                for i in 0..over.count() {
-                    let start = over.at(start, i);
-                    let out = &mut sums;
-                    let (rows, row_stride) = (inner_size, inner_stride);
-                    T::sum_columns(Columns { data, start, rows, row_stride, out });
-                }
-                for (o, sum) in out.iter_mut().zip(&sums) {
-                    *o = T::from_f64(sum / divisor);
-                }
-            };
-            if work >= 2 * GRAIN && rayon::current_num_threads() > 1 {
-                out.par_chunks_mut(width)
-                    .enumerate()
-                    .flat_map(|(row, out)| {
-                        let tasks = out.par_chunks_mut(part).enumerate();
-                        tasks.map(move |(i, out)| (row * parts + i, out))
-                    })
-                    .for_each(column_task);
-            } else {
-                for (row, out) in out.chunks_mut(width).enumerate() {
-                    let tasks = out.chunks_mut(part).enumerate();
-                    tasks.for_each(|(i, out)| column_task((row * parts + i, out)));
-                }
-            }
-            return;
+        if x.numel() == 0 {
+            return out.fill(finish(fold.nothing));
         }
-        let row_task = |(i, out): (usize, &mut T)| {
-            let start = kept.at(base, i);
-            let mut sum = 0.0;
-            for j in 0..over.count() {
-                let start = over.at(start, j);
-                sum += if inner_stride == 1 {
-                    sum_run(&data[start..start + inner_size])
-                } else {
-                    let mut total = 0.0;
-                    let mut tile = [T::ZERO; TILE];
-                    for done in (0..inner_size).step_by(TILE) {
-                        let n = TILE.min(inner_size - done);
-                        for (k, t) in tile[..n].iter_mut().enumerate() {
-                            *t = data
-                                [(start as isize + (done + k) as isize * inner_stride) as usize];
-                        }
-                        total += T::sum_slice(&tile[..n]);
-                    }
-                    total
-                };
-            }
-            *out = T::from_f64(sum / divisor);
+        let plan = Plan {
+            data: x.buffer.as_slice(),
+            kept: Walk::new([&x.layout.permuted(&kept_dims)]),
+            over: Walk::new([&over_layout]),
+            fold,
         };
-        if work >= 2 * GRAIN && out.len() > 1 && rayon::current_num_threads() > 1 {
-            let least = out.len().div_ceil(work.div_ceil(GRAIN));
-            out.par_iter_mut().enumerate().with_min_len(least).for_each(row_task);
-        } else {
-            out.iter_mut().enumerate().for_each(row_task);
-        }
+        plan.run(out, finish);
     })
 }
 
-/// Reductions.
-impl<T: Float> Tensor<T> {
-    /// Sum of all elements, as a tensor of rank 0.
-    #[must_use]
-    pub fn sum(&self) -> Self {
-        sum_dims(self, |_| true, 1.0)
+/// A reduction that is about to happen: outputs at `kept`, each of the elements `over` from there.
+struct Plan<'a, T, A> {
+    data: &'a [T],
+    kept: Walk<1>,
+    over: Walk<1>,
+    fold: &'a FoldFns<T, A>,
+}
+
+impl<T: Element, A: Copy + Send + Sync> Plan<'_, T, A> {
+    fn run<B: Element>(mut self, out: &mut [B], finish: impl Fn(A) -> B + Sync) {
+        let [kept_stride] = self.kept.inner();
+        let (inner, stride) = self.over.pop();
+        let threads =
+            out.len() * self.over.count() * inner >= 2 * GRAIN && rayon::current_num_threads() > 1;
+        let rows = if stride == 1 { inner >= SHORT } else { kept_stride != 1 && inner >= SHORT };
+        if rows || out.len() == 1 {
+            let row = |(i, out): (usize, &mut B)| {
+                *out = finish(self.row(self.kept.at(i), inner, stride));
+            };
+            if threads && out.len() > 1 {
+                let least = (GRAIN / (self.over.count() * inner)).max(1);
+                out.par_iter_mut().enumerate().with_min_len(least).for_each(row);
+            } else {
+                out.iter_mut().enumerate().for_each(row);
+            }
+            return;
+        }
+        // Outputs beside each other, in tasks of a width that does not depend on threads.
+        let (width, _) = self.kept.pop();
+        let part = width.min(4 * COLUMNS);
+        let parts = width.div_ceil(part);
+        let task = |(task, out): (usize, &mut [B])| {
+            let start = self.kept.at(task / parts) + (task % parts * part) as isize * kept_stride;
+            let mut totals: SmallVec<[A; 256]> = SmallVec::from_elem(self.fold.nothing, out.len());
+            for i in 0..self.over.count() {
+                let start = start + self.over.at(i);
+                self.columns(start, kept_stride, inner, stride, &mut totals);
+            }
+            out.iter_mut().zip(&totals).for_each(|(o, &total)| *o = finish(total));
+        };
+        if threads {
+            out.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
+                let tasks = out.par_chunks_mut(part).enumerate();
+                tasks.for_each(|(i, out)| task((row * parts + i, out)));
+            });
+        } else {
+            for (row, out) in out.chunks_mut(width).enumerate() {
+                let tasks = out.chunks_mut(part).enumerate();
+                tasks.for_each(|(i, out)| task((row * parts + i, out)));
+            }
+        }
     }
 
-    /// Mean of all elements, as a tensor of rank 0; NaN where there are none.
-    #[must_use]
-    pub fn mean(&self) -> Self {
-        sum_dims(self, |_| true, self.numel() as f64)
+    /// One output, from runs of `inner` elements.
+    fn row(&self, start: isize, inner: usize, stride: isize) -> A {
+        let mut total = self.fold.nothing;
+        let mut tile = SmallVec::<[T; TILE]>::new();
+        for i in 0..self.over.count() {
+            let start = (start + self.over.at(i)) as usize;
+            if stride == 1 {
+                let run = fold_run(&self.data[start..start + inner], self.fold);
+                total = (self.fold.join)(total, run);
+                continue;
+            }
+            tile.resize(TILE.min(inner), T::ZERO);
+            for done in (0..inner).step_by(TILE) {
+                let tile = &mut tile[..TILE.min(inner - done)];
+                let from = (start as isize + done as isize * stride) as usize;
+                copy_strided(self.data, from, stride, tile);
+                total = (self.fold.join)(total, (self.fold.slice)(tile));
+            }
+        }
+        total
     }
 
-    /// Sum over `dims`; they stay with size 1 where `keepdim`. No dims: no change.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange);
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if a dim is named twice.
-    pub fn sum_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
-        self.sum_over("sum", dims, keepdim, |_| 1.0)
-    }
-
-    /// Mean over `dims`; they stay with size 1 where `keepdim`.
-    ///
-    /// # Errors
-    /// As [`Tensor::sum_dim`].
-    pub fn mean_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
-        self.sum_over("mean", dims, keepdim, |count| count as f64)
-    }
-
-    fn sum_over(
+    /// Outputs `kept_stride` apart, each from `inner` elements `stride` apart, into `totals`.
+    fn columns(
         &self,
-        op: &'static str,
-        dims: &[isize],
-        keepdim: bool,
-        divisor: impl Fn(usize) -> f64,
-    ) -> Result<Self> {
-        let reduced = reduced_dims(op, self.shape(), dims)?;
-        let count = (0..self.rank()).filter(|&d| reduced[d]).map(|d| self.shape()[d]).product();
-        let out = sum_dims(self, |d| reduced[d], divisor(count));
-        if !keepdim {
-            return Ok(out);
-        }
-        out.reshape(keepdim_shape(self.shape(), &reduced))
-    }
-
-    /// Sums `self` to `shape`, undoing a broadcast from `shape` to the shape of `self`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `shape` does not broadcast to the
-    /// shape of `self`.
-    pub fn sum_to(&self, shape: &[usize]) -> Result<Self> {
-        if self.shape() == shape {
-            return Ok(self.clone());
-        }
-        // The rule of expanding, read backwards: what it would repeat is summed.
-        if Shape::broadcast("sum_to", shape, self.shape())?[..] != *self.shape() {
-            let (lhs, rhs) = (shape.to_vec(), self.shape().to_vec());
-            return Err(crate::Error::ShapeMismatch { op: "sum_to", lhs, rhs });
-        }
-        let lead = self.rank() - shape.len();
-        let reduced = |d: usize| d < lead || (shape[d - lead] == 1 && self.shape()[d] != 1);
-        sum_dims(self, reduced, 1.0).reshape(shape)
-    }
-
-    /// Index of the largest element along `dim`, the first of several; NaN counts as largest.
-    /// `torch.argmax`.
-    ///
-    /// # Errors
-    /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange);
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the dim is empty.
-    pub fn argmax(&self, dim: isize) -> Result<Tensor<i64>> {
-        let d = self.resolve_dim("argmax", dim)?;
-        let size = self.shape()[d];
-        if size == 0 {
-            return Err(crate::Error::InvalidArgument {
-                op: "argmax",
-                name: "dim",
-                reason: format!("{dim} is empty in shape {:?}", self.shape()),
-            });
-        }
-        let stride = self.layout.strides[d];
-        let kept = Positions::new(&self.layout, |k| k != d);
-        let mut shape = self.layout.shape.clone();
-        shape.remove(d);
-        let data = self.buffer.as_slice();
-        Ok(Tensor::build(shape, |out| {
-            for (i, out) in out.iter_mut().enumerate() {
-                let start = kept.at(self.layout.offset, i) as isize;
-                let at = |k: usize| data[(start + k as isize * stride) as usize];
-                let mut best = 0;
-                for k in 1..size {
-                    let larger = at(k) > at(best) || (at(k) != at(k) && at(best) == at(best));
-                    best = if larger { k } else { best };
-                }
-                *out = best as i64;
+        start: isize,
+        kept_stride: isize,
+        inner: usize,
+        stride: isize,
+        totals: &mut [A],
+    ) {
+        let width = totals.len();
+        // Rows of a task, by shape alone; a whole number of groups that meet in a lane.
+        let segment = (SEGMENT / width).next_multiple_of(ROWS);
+        let some_rows = |first: usize, totals: &mut [A]| {
+            let rows = segment.min(inner - first);
+            let start = start + first as isize * stride;
+            if kept_stride == 1 {
+                let (data, start) = (self.data, start as usize);
+                let columns = Columns { data, start, rows, row_stride: stride, out: totals };
+                return (self.fold.columns)(columns);
             }
-        }))
-    }
-}
-
-/// Which dims are named by `dims`.
-pub(crate) fn reduced_dims(
-    op: &'static str,
-    shape: &[usize],
-    dims: &[isize],
-) -> Result<SmallVec<[bool; 8]>> {
-    let mut reduced: SmallVec<[bool; 8]> = SmallVec::from_elem(false, shape.len());
-    for &dim in dims {
-        let d = crate::shape::resolve_dim(op, dim, shape.len())?;
-        if std::mem::replace(&mut reduced[d], true) {
-            return Err(crate::Error::InvalidArgument {
-                op,
-                name: "dims",
-                reason: format!("names dim {dim} twice: {dims:?}"),
-            });
-        }
-    }
-    Ok(reduced)
-}
-
-fn keepdim_shape(shape: &[usize], reduced: &[bool]) -> Shape {
-    shape.iter().zip(reduced).map(|(&size, &r)| if r { 1 } else { size }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_over_every_set_of_dims_match_naive() {
-        let shape = [3, 4, 5];
-        let x = Tensor::from_vec((0..60).map(|i| (i * 7 % 23) as f64).collect(), shape).unwrap();
-        let views = [
-            x.clone(),
-            x.permute(&[2, 0, 1]).unwrap(),
-            x.narrow(1, 1, 2).unwrap(),
-            x.narrow(2, 0, 1).unwrap().expand([3, 4, 6]).unwrap(),
-        ];
-        for v in views {
-            let dense = v.to_vec();
-            for mask in 0..8_usize {
-                let dims: Vec<isize> = (0..3).filter(|d| mask >> d & 1 == 1).collect();
-                let got = v.sum_dim(&dims, true).unwrap();
-                let mut want = vec![0.0; got.numel()];
-                for (i, value) in dense.iter().enumerate() {
-                    let (mut rest, mut at, mut step) = (i, 0, 1);
-                    for d in (0..3).rev() {
-                        let index = rest % v.shape()[d];
-                        rest /= v.shape()[d];
-                        if mask >> d & 1 == 0 {
-                            at += index * step;
-                            step *= v.shape()[d];
-                        }
+            // Gathered, so that what is beside each other in the output is so in memory.
+            let mut tile = [T::ZERO; ROWS * COLUMNS];
+            for (c, out) in totals.chunks_mut(COLUMNS).enumerate() {
+                let start = start + (c * COLUMNS) as isize * kept_stride;
+                for first in (0..rows).step_by(ROWS) {
+                    let n = ROWS.min(rows - first);
+                    for (r, tile) in tile.chunks_mut(COLUMNS).enumerate().take(n) {
+                        let from = (start + (first + r) as isize * stride) as usize;
+                        copy_strided(self.data, from, kept_stride, &mut tile[..out.len()]);
                     }
-                    want[at] += value;
+                    let (data, row_stride) = (&tile, COLUMNS as isize);
+                    (self.fold.columns)(Columns { data, start: 0, rows: n, row_stride, out });
                 }
-                assert_eq!(got.to_vec(), want, "{:?} over {dims:?}", v.shape());
-                assert_eq!(v.sum_dim(&dims, false).unwrap().to_vec(), want);
             }
+        };
+        if inner <= segment {
+            return some_rows(0, totals);
         }
-    }
-
-    #[test]
-    fn equal_numbers_keep_their_digits() {
-        let x = Tensor::<f32>::full([40, 70], 0.7).unwrap();
-        // 2u for the three additions in a lane, u for the final rounding (u = 2⁻²⁴).
-        let close = |got: f32, want: f64| (f64::from(got) / want - 1.0).abs() <= 3.0 * 5.97e-8;
-        let each = f64::from(0.7_f32);
-        assert!(close(x.mean().item().unwrap(), each));
-        assert!(x.sum_dim(&[0], false).unwrap().to_vec().iter().all(|&s| close(s, 40.0 * each)));
-        assert!(x.sum_dim(&[1], false).unwrap().to_vec().iter().all(|&s| close(s, 70.0 * each)));
-    }
-
-    #[test]
-    fn ten_million_ones_are_ten_million_along_any_dim() {
-        let x = Tensor::scalar(1.0_f32).expand([10_000, 1000]).unwrap().contiguous();
-        assert_eq!(x.sum().item().unwrap(), 1e7);
-        assert_eq!(x.mean().item().unwrap(), 1.0);
-        assert!(x.sum_dim(&[0], false).unwrap().to_vec().iter().all(|&s| s == 1e4));
-        assert!(x.sum_dim(&[1], false).unwrap().to_vec().iter().all(|&s| s == 1e3));
-        let column = x.reshape([10_000_000, 1]).unwrap().expand([10_000_000, 2]).unwrap();
-        assert_eq!(column.sum_dim(&[0], false).unwrap().to_vec(), [1e7, 1e7]);
-    }
-
-    #[test]
-    fn empty_sums_are_zero_and_empty_means_nan() {
-        let x = Tensor::<f32>::zeros([0, 3]).unwrap();
-        assert_eq!(x.sum_dim(&[0], false).unwrap().to_vec(), [0.0; 3]);
-        assert_eq!(x.sum_dim(&[1], false).unwrap().to_vec(), []);
-        assert!(x.mean().item().unwrap().is_nan());
-        assert!(x.sum_dim(&[0, -2], false).is_err() && x.sum_dim(&[2], false).is_err());
-    }
-
-    #[test]
-    fn argmax_takes_the_first_and_nan_as_largest() {
-        let x = Tensor::from_vec(vec![1.0, 3.0, 3.0, f32::NAN, 2.0, 9.0], [2, 3]).unwrap();
-        assert_eq!(x.argmax(1).unwrap().to_vec(), [1, 0]);
-        assert_eq!(x.argmax(0).unwrap().to_vec(), [1, 0, 1]);
-        assert!(Tensor::<f32>::zeros([2, 0]).unwrap().argmax(1).is_err());
-        assert_eq!(Tensor::<f32>::zeros([0, 2]).unwrap().argmax(1).unwrap().shape(), [0]);
-    }
-
-    #[test]
-    fn sum_to_undoes_broadcasting() {
-        let g = Tensor::from_vec((0..6).map(f64::from).collect(), [2, 3]).unwrap();
-        assert_eq!(g.sum_to(&[3]).unwrap().to_vec(), [3.0, 5.0, 7.0]);
-        assert_eq!(g.sum_to(&[2, 1]).unwrap().to_vec(), [3.0, 12.0]);
-        assert_eq!(g.sum_to(&[]).unwrap().to_vec(), [15.0]);
-        assert_eq!(g.sum_to(&[1, 1]).unwrap().shape(), [1, 1]);
-        assert!(g.sum_to(&[2]).is_err() && g.sum_to(&[1, 2, 3]).is_err());
-        assert!(g.sum_to(&[usize::MAX / 2, 3]).is_err());
+        let parts = (0..inner.div_ceil(segment)).into_par_iter().map(|i| {
+            let mut part = vec![self.fold.nothing; width];
+            some_rows(i * segment, &mut part);
+            part
+        });
+        for part in parts.collect::<Vec<_>>() {
+            totals.iter_mut().zip(part).for_each(|(t, p)| *t = (self.fold.join)(*t, p));
+        }
     }
 }

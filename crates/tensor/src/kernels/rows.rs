@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::elementwise::Walk;
 use super::exponentials::Block;
+use super::walk::Walk;
 use crate::element::{Element, Float};
 use crate::layout::Layout;
 use crate::shape::Shape;

@@ -28,6 +28,24 @@ pub fn log_softmax<T: Float>(x: &Tensor<T>, dim: usize) -> (Tensor<T>, Vec<RowSu
     (y, sums)
 }
 
+/// `ln Σ_k exp(x_k)` of each row along `dim`, in `f64`; −∞ where the dim is empty. `dim` is in range.
+pub(crate) fn logsumexp<T: Float>(x: &Tensor<T>, dim: usize) -> Vec<f64> {
+    let rows = Rows::new(x, dim);
+    let mut numbers = vec![f64::NEG_INFINITY; rows.count];
+    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
+        let mut scratch = Vec::new();
+        let x = rows.block(first, part.len(), &mut scratch);
+        let mut sums = vec![RowSums::default(); part.len()];
+        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Skip }, &mut sums);
+        for ((r, number), s) in part.iter_mut().enumerate().zip(sums) {
+            // NaN stands for a NaN, for +∞, or for nothing but −∞: then the largest says which.
+            let largest = || x.row(r).iter().fold(T::LOWEST, |a, &x| a.larger(x)).to_f64();
+            *number = if s.rest.is_nan() { largest() } else { s.max + (s.rest / s.top).ln_1p() };
+        }
+    });
+    numbers
+}
+
 /// Softmax along `dim`. `dim` is in range.
 pub fn softmax<T: Float>(x: &Tensor<T>, dim: usize) -> Tensor<T> {
     let rows = Rows::new(x, dim);

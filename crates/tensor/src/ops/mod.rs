@@ -1,0 +1,18 @@
+//! The operations, a page each: methods of [`Tensor`](crate::Tensor) where a PyTorch or NumPy user
+//! looks for them. How memory is walked is in [`kernels`](crate::kernels).
+
+mod arithmetic;
+mod cast;
+mod compare;
+mod create;
+mod elementwise;
+mod index;
+mod join;
+mod reduce;
+mod scan;
+mod sort;
+mod views;
+
+pub use create::Nested;
+pub use join::PadMode;
+pub use views::Slice;
