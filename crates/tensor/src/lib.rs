@@ -17,8 +17,12 @@ mod buffer;
 mod display;
 mod element;
 pub mod error;
+pub mod files;
 pub mod kernels;
 mod layout;
+pub mod npy;
+#[cfg(feature = "npz")]
+pub mod npz;
 mod ops;
 pub mod pool;
 mod random;
