@@ -9,6 +9,8 @@ use crate::tensor::Tensor;
 const THRESHOLD: usize = 1000;
 /// Entries shown at each end of an elided dim.
 const EDGE: usize = 3;
+/// Columns of a line, after which a row goes on below.
+const LINE: usize = 80;
 
 impl<T: Element> fmt::Debug for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,10 +87,16 @@ impl<T: Element> Tensor<T> {
             return write!(f, "{cell:>width$}");
         }
         let last = dim + 1 == self.rank();
+        // A cell takes its width, a comma and a space.
+        let in_line = (LINE.saturating_sub(dim + 1) / (width + 2)).max(1);
         f.write_str("[")?;
         for (n, index) in shown(self.shape()[dim], elide).enumerate() {
             if n > 0 {
-                f.write_str(if last { ", " } else { "," })?;
+                let below = last && n % in_line == 0;
+                f.write_str(if last && !below { ", " } else { "," })?;
+                if below {
+                    write!(f, "\n{}", " ".repeat(dim + 1))?;
+                }
             }
             if n > 0 && !last {
                 // A blank line between matrices, as NumPy has it.
@@ -127,6 +135,20 @@ mod tests {
         assert_eq!(empty.to_string(), "[] shape=[1099511627776, 0] f32");
         let wide = Tensor::from_vec(vec![1e-9_f64, 1.0], [2]).unwrap();
         assert_eq!(format!("{wide:.1}"), "[1.0e-9,  1.0e0] shape=[2] f64");
+    }
+
+    #[test]
+    fn long_rows_go_on_below() {
+        let x = Tensor::from_vec((90..120_i64).collect(), [2, 15]).unwrap();
+        let text = x.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(Tensor::<f32>::zeros([3, 200]).unwrap().to_string().lines().all(|l| l.len() <= 80));
+        let wide = Tensor::full([30], 0.125_f32).unwrap().to_string();
+        let lines: Vec<&str> = wide.lines().collect();
+        assert_eq!(lines[0], format!("[{}", "0.1250, ".repeat(8) + "0.1250,"));
+        assert_eq!(lines[1][..8], *" 0.1250,");
+        assert!(lines[3].ends_with("0.1250] shape=[30] f32"));
     }
 
     #[test]

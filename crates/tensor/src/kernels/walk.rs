@@ -271,6 +271,52 @@ pub(crate) fn gather_into<T: Element>(x: &Tensor<T>, out: &mut [T]) {
         return;
     }
     let data = x.buffer.as_slice();
-    let walk = Walk::new([&x.layout]);
+    let mut walk = Walk::new([&x.layout]);
+    if let ([.., rows, columns], [.., [1], [stride]]) = (&walk.sizes[..], &walk.strides[..])
+        && *stride != 1
+        && *rows >= LINE
+        && *columns >= LINE
+    {
+        let (rows, columns, stride) = (*rows, *columns, *stride);
+        walk.pop();
+        walk.pop();
+        for (i, out) in out.chunks_exact_mut(rows * columns).enumerate() {
+            transpose_into(data, walk.at(i), columns, stride, out);
+        }
+        return;
+    }
     parallel(out, GRAIN, |start, out| walk.gather(data, start, out));
+}
+
+/// Elements that a cache line holds, at most.
+const LINE: usize = 16;
+/// Rows of a transposition that are read together: several lines of each page of the source.
+const BAND: usize = 64;
+
+/// `out[i][j] = data[start + i + j·stride]`, in tiles that read and write whole cache lines.
+fn transpose_into<T: Element>(
+    data: &[T],
+    start: isize,
+    columns: usize,
+    stride: isize,
+    out: &mut [T],
+) {
+    let bands = BAND * columns;
+    parallel(out, bands * (GRAIN / bands).max(1), |first, out| {
+        for (band, out) in out.chunks_mut(bands).enumerate() {
+            let (i, rows) = (first / columns + band * BAND, out.len() / columns);
+            let mut tile = [[T::default(); BAND]; LINE];
+            for j in (0..columns).step_by(LINE) {
+                let width = LINE.min(columns - j);
+                for (k, tile) in tile[..width].iter_mut().enumerate() {
+                    let from = start + i as isize + (j + k) as isize * stride;
+                    tile[..rows].copy_from_slice(&data[from as usize..][..rows]);
+                }
+                for (r, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let out = &mut out[j..j + width];
+                    out.iter_mut().zip(&tile).for_each(|(o, tile)| *o = tile[r]);
+                }
+            }
+        }
+    });
 }
