@@ -102,11 +102,12 @@ fn the_version_is_in_the_changelog() {
 
 #[test]
 fn the_core_stays_small() {
-    // Layout, storage, skeletons, tape, engine, checker and loss kernels, without tests and docs; the
-    // operations are a catalogue, a page each.
+    // Layout, storage, skeletons, tape, engine, checker and loss kernels, without tests and docs. The
+    // operations, formulas, functions and file formats are a catalogue, a page each.
+    let catalogue = ["ops", "math", "formulas.rs", "npy.rs", "npz.rs", "files.rs"];
     let mut lines = 0;
     for (path, text) in [sources("crates/tensor/src"), sources("crates/autograd/src")].concat() {
-        if !path.components().any(|c| c.as_os_str() == "ops") {
+        if !path.components().any(|c| catalogue.iter().any(|name| c.as_os_str() == *name)) {
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let counts = |l: &&str| !l.trim().is_empty() && !l.trim_start().starts_with("//");
             lines += code.lines().filter(counts).count();
