@@ -143,7 +143,7 @@ mod tests {
         let text = x.to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2);
-        assert!(Tensor::<f32>::zeros([3, 200]).unwrap().to_string().lines().all(|l| l.len() <= 80));
+        assert!(Tensor::<f32>::zeros([2, 70]).unwrap().to_string().lines().all(|l| l.len() <= 80));
         let wide = Tensor::full([30], 0.125_f32).unwrap().to_string();
         let lines: Vec<&str> = wide.lines().collect();
         assert_eq!(lines[0], format!("[{}", "0.1250, ".repeat(8) + "0.1250,"));

@@ -234,8 +234,8 @@ integer!(u8, same, |x: u8| x.min(1));
 ///
 /// The `v…` functions are the scalar bodies of the vector kernels. They are branch-free and inlined,
 /// so that a loop over them vectorises inside [`kernels::dispatch`](crate::kernels::dispatch);
-/// `FMA` says whether fused multiply-add is an instruction there. For `f64` those other than `vexp`
-/// and `vlog` are the standard library's or `libm`'s, which no loop vectorises.
+/// `FMA` says whether fused multiply-add is an instruction there. For `f64` those other than
+/// `vexp`, `vlog` and `vsigmoid` are the standard library's or `libm`'s, which no loop vectorises.
 pub trait Float:
     Number
     + Element<Sum = Self, Accumulator = f64>

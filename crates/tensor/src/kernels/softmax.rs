@@ -342,7 +342,8 @@ mod tests {
     #[test]
     fn every_entry_matches_the_definition_for_awkward_sizes() {
         let mut rng = Generator::new(11);
-        for classes in [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 257, 1000] {
+        let all = [1, 3, 17, 65, 2, 7, 8, 9, 15, 16, 31, 32, 33, 63, 64, 127, 257, 1000];
+        for &classes in if cfg!(miri) { &all[..4] } else { &all[..] } {
             let x = Tensor::<f32>::randn([3, classes], &mut rng).unwrap() * 4.0;
             let (log, sums) = log_softmax(&x, 1);
             let p = softmax(&x, 1);
@@ -390,12 +391,13 @@ mod tests {
         let above = (4095.0 * (-gap).exp()).ln_1p();
         let want = 0.9 * above + 0.1 / 4096.0 * (4096.0 * above + 4095.0 * gap);
         assert!((loss[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
-        // And far below the largest: 99,999 classes at a gap of 100.
-        let mut data = vec![0.0_f32; 100_000];
+        // And far below the largest, at a gap of 100.
+        let classes = if cfg!(miri) { 1000 } else { 100_000 };
+        let mut data = vec![0.0_f32; classes];
         data[3] = 100.0;
-        let x = Tensor::from_vec(data, [1, 100_000]).unwrap();
+        let x = Tensor::from_vec(data, [1, classes]).unwrap();
         let targets = ClassTargets { classes: &[3], weight: None, label_smoothing: 0.0 };
-        let want = 99_999.0 * (-100.0_f64).exp();
+        let want = (classes - 1) as f64 * (-100.0_f64).exp();
         assert!((cross_entropy(&x, 1, targets).0[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
     }
 
@@ -471,8 +473,9 @@ mod tests {
 
     #[test]
     fn bits_do_not_depend_on_threads() {
-        let x = Tensor::<f32>::randn([300, 500], &mut Generator::new(4)).unwrap();
-        let classes: Vec<i64> = (0..300).map(|i| i * 7 % 500).collect();
+        let [n, c] = if cfg!(miri) { [6, 50] } else { [300, 500] };
+        let x = Tensor::<f32>::randn([n, c], &mut Generator::new(4)).unwrap();
+        let classes: Vec<i64> = (0..n).map(|i| (i * 7 % c) as i64).collect();
         let targets = ClassTargets { classes: &classes, weight: None, label_smoothing: 0.1 };
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
