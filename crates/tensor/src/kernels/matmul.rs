@@ -3,12 +3,15 @@
 
 use std::any::TypeId;
 
+use rayon::prelude::*;
+
+use super::{skinny, small};
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// Multiply-adds from which on a product is worth a second thread.
+/// Multiply-adds from which on a product, or a batch of them, is worth a second thread.
 const PARALLEL: usize = 2 << 20;
 
 /// A strided matrix inside a slice.
@@ -25,7 +28,7 @@ pub struct MatRef<'a, T> {
 
 impl<'a, T: Element> MatRef<'a, T> {
     /// The last two dims of `x`, at `start`.
-    fn of(x: &'a Tensor<T>, start: usize) -> Self {
+    pub(crate) fn of(x: &'a Tensor<T>, start: usize) -> Self {
         let [.., rows, columns] = *x.shape() else { unreachable!("bug: rank checked by matmul") };
         let [.., row_stride, column_stride] = x.layout.strides[..] else {
             unreachable!("bug: as many strides as sizes")
@@ -33,7 +36,7 @@ impl<'a, T: Element> MatRef<'a, T> {
         MatRef { data: x.buffer.as_slice(), start, rows, columns, row_stride, column_stride }
     }
 
-    fn t(self) -> Self {
+    pub(super) fn t(self) -> Self {
         MatRef {
             rows: self.columns,
             columns: self.rows,
@@ -41,6 +44,13 @@ impl<'a, T: Element> MatRef<'a, T> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// Where in `data` the element of row `i` and column `j` lies.
+    #[inline(always)]
+    pub(super) fn position(&self, i: usize, j: usize) -> usize {
+        let offset = i as isize * self.row_stride + j as isize * self.column_stride;
+        (self.start as isize + offset) as usize
     }
 
     /// Panics unless every element lies inside `data`. There must be at least one.
@@ -77,6 +87,9 @@ pub(crate) fn gemm<T: Float>(
     }
     lhs.assert_in_bounds();
     rhs.assert_in_bounds();
+    if small::gemm(dst, lhs, rhs, accumulate) || skinny::gemm(dst, lhs, rhs, accumulate) {
+        return;
+    }
     let threads = rayon::current_num_threads();
     let parallelism = if threads > 1 && m * n * k >= PARALLEL {
         gemm::Parallelism::Rayon(threads)
@@ -164,9 +177,18 @@ impl<T: Float> Tensor<T> {
             if m * n == 0 {
                 return;
             }
-            for (i, out) in out.chunks_mut(m * n).enumerate() {
+            let product = |(i, out): (usize, &mut [T])| {
                 let (a, b) = (lead_position(&lhs, i), lead_position(&rhs, i));
                 T::gemm(out, MatRef::of(&lhs, a), MatRef::of(&rhs, b), false);
+            };
+            // Products too small for a second thread each share the threads.
+            let work = m * n * k;
+            let threads = rayon::current_num_threads();
+            if threads > 1 && work < PARALLEL && out.len() / (m * n) * work >= PARALLEL {
+                let least = (PARALLEL / 4).div_ceil(work);
+                out.par_chunks_mut(m * n).enumerate().with_min_len(least).for_each(product);
+            } else {
+                out.chunks_mut(m * n).enumerate().for_each(product);
             }
         }))
     }
@@ -303,15 +325,50 @@ mod tests {
     #[test]
     fn bits_do_not_depend_on_threads() {
         let mut rng = Generator::new(5);
-        let a = Tensor::<f32>::randn([256, 300], &mut rng).unwrap();
-        let b = Tensor::<f32>::randn([300, 200], &mut rng).unwrap();
-        let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| a.matmul(&b).unwrap().to_vec())
+        let shapes: [[&[usize]; 2]; 4] = [
+            [&[256, 300], &[300, 200]],
+            [&[5, 700], &[700, 900]],
+            [&[300, 16, 24], &[300, 24, 40]],
+            [&[40, 9, 65], &[65, 130]],
+        ];
+        for [a, b] in if cfg!(miri) { &shapes[..0] } else { &shapes } {
+            let a = Tensor::<f32>::randn(*a, &mut rng).unwrap();
+            let b = Tensor::<f32>::randn(*b, &mut rng).unwrap();
+            let b_t = b.transpose(-1, -2).unwrap().contiguous().transpose(-1, -2).unwrap();
+            for b in [b, b_t] {
+                let run = |threads: usize| {
+                    let pool =
+                        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| a.matmul(&b).unwrap().to_vec())
+                };
+                let one = run(1);
+                for threads in [2, 4] {
+                    assert!(run(threads).iter().zip(&one).all(|(x, y)| x.to_bits() == y.to_bits()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_matches_naive_through_linear() {
+        // Small whole numbers, so that the sums are exact in any order.
+        let whole = |shape: &[usize]| {
+            let n: usize = shape.iter().product();
+            Tensor::from_vec((0..n).map(|i| (i * 7 % 11) as f64 - 5.0).collect(), shape).unwrap()
         };
-        let one = run(1);
-        for threads in [2, 4] {
-            assert!(run(threads).iter().zip(&one).all(|(x, y)| x.to_bits() == y.to_bits()));
+        let sizes: &[[usize; 3]] = if cfg!(miri) {
+            &[[3, 8, 8], [2, 3, 17]]
+        } else {
+            &[[2, 257, 130], [16, 129, 128], [130, 129, 3], [128, 320, 10], [16, 9, 32], [8, 8, 8]]
+        };
+        for &[m, k, n] in sizes {
+            let (a, w, b) = (whole(&[m, k]), whole(&[n, k]), whole(&[n]));
+            let wanted = naive(&a, &w.transpose(0, 1).unwrap());
+            let y = a.linear(&w, Some(&b)).unwrap();
+            let bias = b.to_vec();
+            for (i, (y, wanted)) in y.to_vec().into_iter().zip(wanted).enumerate() {
+                assert_eq!(y, wanted + bias[i % n]);
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 //! `TENSOR_ISA` (`baseline`, `avx2`, `avx512`) forces a lesser path, for tests.
 
 mod dispatch;
+mod dots;
 pub mod elementwise;
 mod exponentials;
 pub(crate) mod formulas;
@@ -17,6 +18,8 @@ pub(crate) mod math;
 pub mod matmul;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+mod skinny;
+mod small;
 pub mod softmax;
 pub(crate) mod walk;
 

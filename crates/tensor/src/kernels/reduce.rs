@@ -27,6 +27,8 @@ const SEGMENT: usize = 64 << 10;
 /// Columns that are folded together, and rows before they are emptied into accumulators.
 const COLUMNS: usize = 64;
 const ROWS: usize = 4;
+/// Columns of a task: their accumulators fit the first cache, and a row of them fills a page or two.
+const WIDTH: usize = 2048;
 /// Rows shorter than this are folded side by side, as columns.
 const SHORT: usize = 32;
 
@@ -294,11 +296,11 @@ impl<T: Element, A: Copy + Send + Sync> Plan<'_, T, A> {
         }
         // Outputs beside each other, in tasks of a width that does not depend on threads.
         let (width, _) = self.kept.pop();
-        let part = width.min(4 * COLUMNS);
+        let part = width.min(WIDTH);
         let parts = width.div_ceil(part);
         let task = |(task, out): (usize, &mut [B])| {
             let start = self.kept.at(task / parts) + (task % parts * part) as isize * kept_stride;
-            let mut totals: SmallVec<[A; 256]> = SmallVec::from_elem(self.fold.nothing, out.len());
+            let mut totals: SmallVec<[A; 64]> = SmallVec::from_elem(self.fold.nothing, out.len());
             for i in 0..self.over.count() {
                 let start = start + self.over.at(i);
                 self.columns(start, kept_stride, inner, stride, &mut totals);

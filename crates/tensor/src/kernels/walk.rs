@@ -154,6 +154,14 @@ pub(crate) fn copy_strided<T: Copy>(data: &[T], start: usize, stride: isize, out
     match stride {
         1 => out.copy_from_slice(&data[start..start + out.len()]),
         0 => out.fill(data[start]),
+        -1 => {
+            let source = &data[start + 1 - out.len()..=start];
+            out.iter_mut().zip(source.iter().rev()).for_each(|(o, &x)| *o = x);
+        }
+        2.. => {
+            let source = data[start..].iter().step_by(stride as usize);
+            out.iter_mut().zip(source).for_each(|(o, &x)| *o = x);
+        }
         _ => {
             for (i, o) in out.iter_mut().enumerate() {
                 *o = data[(start as isize + i as isize * stride) as usize];

@@ -5,12 +5,15 @@ mod arithmetic;
 mod cast;
 mod compare;
 mod create;
+mod einsum;
 mod elementwise;
 mod index;
 mod join;
+mod linalg;
 mod reduce;
 mod scan;
 mod sort;
+mod subscripts;
 mod views;
 
 pub use create::Nested;
