@@ -11,8 +11,8 @@
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
-use crate::ops::Slice;
 use crate::shape::Shape;
+use crate::slice::Slice;
 
 pub(crate) type Strides = SmallVec<[isize; 4]>;
 

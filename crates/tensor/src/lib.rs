@@ -171,13 +171,15 @@ mod ops;
 pub mod pool;
 mod random;
 mod shape;
+mod slice;
 mod tensor;
 
 pub use element::{Element, Float, Number};
 pub use error::{Error, Result};
 pub use kernels::Operand;
 pub use layout::Layout;
-pub use ops::{Nested, PadMode, Slice};
+pub use ops::{Nested, PadMode};
 pub use random::{Generator, GeneratorState};
 pub use shape::Shape;
+pub use slice::Slice;
 pub use tensor::Tensor;

@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn moments_are_those_of_the_distribution() {
         let mut g = Generator::new(1);
-        let count = if cfg!(miri) { 1000 } else { 100_000 };
+        let count = if cfg!(miri) { 400 } else { 100_000 };
         let n = Tensor::<f64>::randn([count], &mut g).unwrap();
         // Five standard errors: 5/√count for the mean, 5·√(2/count) for the variance.
         let error = 5.0 / (count as f64).sqrt();

@@ -155,14 +155,21 @@ impl<T: Element> Tensor<T> {
         if self.is_contiguous() {
             return self.clone();
         }
-        Self::build(self.layout.shape.clone(), |out| walk::gather_into(self, out))
+        self.copied()
+    }
+
+    /// A row-major copy.
+    pub(crate) fn copied(&self) -> Self {
+        Self::build(self.layout.shape.clone(), |out| {
+            walk::gather_into((self.buffer.as_slice(), &self.layout), out);
+        })
     }
 
     /// The elements for writing, row-major. Where the storage is shared or has gaps, `self` moves to
     /// a copy first: other tensors never see the change.
     pub fn make_mut(&mut self) -> &mut [T] {
         if self.owned_slice().is_none() {
-            *self = Self::build(self.layout.shape.clone(), |out| walk::gather_into(self, out));
+            *self = self.copied();
         }
         match self.owned_slice() {
             Some(slice) => slice,

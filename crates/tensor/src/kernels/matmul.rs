@@ -272,7 +272,8 @@ mod tests {
     #[test]
     fn matches_naive_on_strided_operands() {
         let mut rng = Generator::new(3);
-        for (m, k, n) in [(1, 1, 1), (2, 3, 4), (5, 1, 7), (17, 33, 9), (3, 0, 2), (0, 2, 3)] {
+        let all = [(3, 0, 2), (0, 2, 3), (2, 3, 4), (1, 1, 1), (5, 1, 7), (17, 33, 9)];
+        for &(m, k, n) in if cfg!(miri) { &all[..3] } else { &all[..] } {
             let a = Tensor::<f64>::randn([m, k], &mut rng).unwrap();
             let b = Tensor::<f64>::randn([k, n], &mut rng).unwrap();
             let b_t = b.transpose(0, 1).unwrap().contiguous().transpose(0, 1).unwrap();

@@ -10,7 +10,6 @@ use smallvec::SmallVec;
 use super::elementwise::Arg;
 use crate::element::Element;
 use crate::layout::Layout;
-use crate::tensor::Tensor;
 
 /// Elements gathered at a time where an input is strided.
 pub(crate) const TILE: usize = 256;
@@ -170,24 +169,6 @@ pub(crate) fn copy_strided<T: Copy>(data: &[T], start: usize, stride: isize, out
     }
 }
 
-/// The `length` elements from `start` on as an operand; strided ones are gathered into `tile`.
-pub(crate) fn operand<'a, T: Element>(
-    data: &'a [T],
-    start: usize,
-    stride: isize,
-    length: usize,
-    tile: &'a mut [T; TILE],
-) -> Arg<'a, T> {
-    match stride {
-        1 => Arg::Slice(&data[start..start + length]),
-        0 => Arg::Scalar(data[start]),
-        _ => {
-            copy_strided(data, start, stride, &mut tile[..length]);
-            Arg::Slice(&tile[..length])
-        }
-    }
-}
-
 /// Splits `out` into tasks of `grain` elements where that pays; `work(start, part)`.
 pub(crate) fn parallel<T: Element>(
     out: &mut [T],
@@ -203,6 +184,32 @@ pub(crate) fn parallel<T: Element>(
 
 /// An operand in memory: all of its buffer, and the layout to read it by.
 pub(crate) type Input<'a, T> = (&'a [T], &'a Layout);
+
+/// `length` elements of each input, `done` after `positions`, as operands; strided ones are gathered
+/// into `tiles`.
+fn operands<'a, T: Element, const N: usize>(
+    inputs: &[Input<'a, T>; N],
+    positions: [usize; N],
+    strides: [isize; N],
+    done: usize,
+    length: usize,
+    tiles: &'a mut [[T; TILE]; N],
+) -> [Arg<'a, T>; N] {
+    let mut i = 0;
+    tiles.each_mut().map(|tile| {
+        let (data, stride) = (inputs[i].0, strides[i]);
+        let start = (positions[i] as isize + done as isize * stride) as usize;
+        i += 1;
+        match stride {
+            1 => Arg::Slice(&data[start..start + length]),
+            0 => Arg::Scalar(data[start]),
+            _ => {
+                copy_strided(data, start, stride, &mut tile[..length]);
+                Arg::Slice(&tile[..length])
+            }
+        }
+    })
+}
 
 /// Calls `f` with the operands of each run of `out`. All layouts have the shape of `out`, which is
 /// row-major.
@@ -225,13 +232,7 @@ pub(crate) fn for_each_run<A: Element, B: Element, const N: usize>(
         walk.runs(start..start + out.len(), |positions, at, length| {
             for done in (0..length).step_by(step) {
                 let n = step.min(length - done);
-                let mut i = 0;
-                let arguments = tiles.each_mut().map(|tile| {
-                    let from = (positions[i] as isize + done as isize * strides[i]) as usize;
-                    let argument = operand(inputs[i].0, from, strides[i], n, tile);
-                    i += 1;
-                    argument
-                });
+                let arguments = operands(&inputs, positions, strides, done, n, &mut tiles);
                 f(arguments, &mut out[at + done..at + done + n]);
             }
         });
@@ -252,13 +253,7 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
         let mut visit = |positions: [usize; N], strides: [isize; N], out: &mut [T]| {
             for done in (0..out.len()).step_by(TILE) {
                 let n = TILE.min(out.len() - done);
-                let mut i = 0;
-                let arguments = tiles.each_mut().map(|tile| {
-                    let from = (positions[i] as isize + done as isize * strides[i]) as usize;
-                    let argument = operand(inputs[i].0, from, strides[i], n, tile);
-                    i += 1;
-                    argument
-                });
+                let arguments = operands(&inputs, positions, strides, done, n, &mut tiles);
                 let out = &mut out[done..done + n];
                 own[..n].copy_from_slice(out);
                 f(&own[..n], arguments, out);
@@ -273,13 +268,12 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
     });
 }
 
-/// The elements of `x` in row-major order, into `out`.
-pub(crate) fn gather_into<T: Element>(x: &Tensor<T>, out: &mut [T]) {
+/// The elements of an operand in row-major order, into `out`.
+pub(crate) fn gather_into<T: Element>((data, layout): Input<'_, T>, out: &mut [T]) {
     if out.is_empty() {
         return;
     }
-    let data = x.buffer.as_slice();
-    let mut walk = Walk::new([&x.layout]);
+    let mut walk = Walk::new([layout]);
     if let ([.., rows, columns], [.., [1], [stride]]) = (&walk.sizes[..], &walk.strides[..])
         && *stride != 1
         && *rows >= LINE

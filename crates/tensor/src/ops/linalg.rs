@@ -172,7 +172,7 @@ impl<T: Float> Tensor<T> {
             let read = beta != T::ZERO;
             if alpha == T::ONE {
                 if read {
-                    walk::gather_into(&input, out);
+                    walk::gather_into((input.buffer.as_slice(), &input.layout), out);
                 }
                 if read && beta != T::ONE {
                     out.iter_mut().for_each(|y| *y *= beta);

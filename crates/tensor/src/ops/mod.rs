@@ -18,4 +18,3 @@ mod views;
 
 pub use create::Nested;
 pub use join::PadMode;
-pub use views::Slice;

@@ -140,9 +140,10 @@ mod tests {
         /// The largest error over this file and 400 000 arguments more, rounded up.
         const EXP: f64 = 1.02;
         const LOG: f64 = 0.84;
-        let step = if cfg!(miri) { 200 } else { 1 };
-        let lines = include_str!("../../../tests/data/math_f64.csv").lines();
-        for line in lines.step_by(step) {
+        let lines = || include_str!("../../../tests/data/math_f64.csv").lines();
+        let few = if cfg!(miri) { 20 } else { usize::MAX };
+        // Those of exp stand first, those of log last.
+        for line in lines().take(few).chain(lines().rev().take(few)) {
             let fields: Vec<_> = line.split(',').collect();
             let [name, x, nearest, missing] = fields[..] else { panic!("{line}") };
             let float = |hex| f64::from_bits(u64::from_str_radix(hex, 16).unwrap());
