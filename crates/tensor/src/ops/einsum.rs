@@ -317,7 +317,7 @@ mod tests {
             (",ij,->j", &[&[], &[2, 3], &[]]),
             ("->", &[&[]]),
         ];
-        for (equation, shapes) in cases {
+        for (equation, shapes) in cases.into_iter().step_by(if cfg!(miri) { 9 } else { 1 }) {
             let operands: Vec<_> = shapes.iter().map(|s| whole(s)).collect();
             assert_naive(equation, &operands.iter().collect::<Vec<_>>());
         }
@@ -357,8 +357,10 @@ mod tests {
             whole(&[9, 13]).narrow(0, 2, 4).unwrap().narrow(1, 5, 6).unwrap(),
             Tensor::scalar(3.0).expand([4, 6]).unwrap(),
         ];
-        for a in &views {
-            for b in &views {
+        // Miri sees three of the pairs.
+        let few = if cfg!(miri) { 3 } else { 1 };
+        for a in views.iter().step_by(2 * few - 1) {
+            for b in views.iter().step_by(few) {
                 for equation in ["ij,kj->ik", "ji,jk->ik", "ij,ij->j", "ij,ij->", "ij,kl->i"] {
                     assert_naive(equation, &[a, b]);
                 }
