@@ -145,15 +145,7 @@ impl<T: Float> Tensor<T> {
                 ),
             });
         }
-        Self::generate("uniform", shape.into(), || {
-            loop {
-                let x = low + (high - low) * generator.uniform();
-                // Rounding to `T` may reach the open end; such a draw is made again.
-                if T::from_f64(x).to_f64() < high || low == high {
-                    return x;
-                }
-            }
-        })
+        Self::generate("uniform", shape.into(), || between::<T>(low, high, generator))
     }
 
     /// Uniform numbers of [0, 1).
@@ -175,7 +167,7 @@ impl<T: Float> Tensor<T> {
     /// [`Tensor::rand`] in the shape of `self`. `torch.rand_like`.
     #[must_use]
     pub fn rand_like(&self, generator: &mut Generator) -> Self {
-        Self::filled(self.layout.shape.clone(), || generator.uniform())
+        Self::filled(self.layout.shape.clone(), || between::<T>(0.0, 1.0, generator))
     }
 
     /// [`Tensor::randn`] in the shape of `self`. `torch.randn_like`.
@@ -191,6 +183,19 @@ impl<T: Float> Tensor<T> {
 
     fn filled(shape: Shape, mut draw: impl FnMut() -> f64) -> Self {
         Self::build(shape, |out| out.fill_with(|| T::from_f64(draw())))
+    }
+}
+
+/// A uniform number of [low, high) that stays there when it is rounded to `T`.
+fn between<T: Float>(low: f64, high: f64, generator: &mut Generator) -> f64 {
+    // Where the low end itself rounds to the high one or beyond it, every draw would.
+    let closed = T::from_f64(low).to_f64() >= high;
+    loop {
+        let x = low + (high - low) * generator.uniform();
+        // Rounding to `T` may reach the open end; such a draw is made again.
+        if closed || T::from_f64(x).to_f64() < high {
+            return x;
+        }
     }
 }
 

@@ -357,8 +357,8 @@ mod tests {
             whole(&[9, 13]).narrow(0, 2, 4).unwrap().narrow(1, 5, 6).unwrap(),
             Tensor::scalar(3.0).expand([4, 6]).unwrap(),
         ];
-        // Miri sees three of the pairs.
-        let few = if cfg!(miri) { 3 } else { 1 };
+        // Miri sees one of the pairs.
+        let few = if cfg!(miri) { 6 } else { 1 };
         for a in views.iter().step_by(2 * few - 1) {
             for b in views.iter().step_by(few) {
                 for equation in ["ij,kj->ik", "ji,jk->ik", "ij,ij->j", "ij,ij->", "ij,kl->i"] {

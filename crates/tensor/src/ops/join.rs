@@ -89,7 +89,10 @@ impl<T: Element> Tensor<T> {
             let (lhs, rhs) = (first.shape().to_vec(), x.shape().to_vec());
             return Err(Error::ShapeMismatch { op: "stack", lhs, rhs });
         }
-        crate::shape::resolve_dim("stack", dim, first.rank() + 1)?;
+        let d = crate::shape::resolve_dim("stack", dim, first.rank() + 1)?;
+        let mut shape = first.layout.shape.clone();
+        shape.insert(d, tensors.len());
+        shape.checked_numel("stack", size_of::<T>())?;
         let parts: Vec<Self> = tensors.iter().map(|x| x.unsqueeze(dim)).collect::<Result<_>>()?;
         Self::cat(&parts.iter().collect::<Vec<_>>(), dim)
     }
