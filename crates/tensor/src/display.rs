@@ -37,11 +37,8 @@ impl<T: Element> fmt::Display for Tensor<T> {
 /// Which indices of a dim are shown; `None` stands for the gap.
 fn shown(size: usize, elide: bool) -> impl Iterator<Item = Option<usize>> {
     let gap = elide && size > 2 * EDGE;
-    (0..size).filter_map(move |i| match i {
-        i if !gap || i < EDGE || i >= size - EDGE => Some(Some(i)),
-        EDGE => Some(None),
-        _ => None,
-    })
+    let (head, tail) = if gap { (EDGE, size - EDGE) } else { (size, size) };
+    (0..head).map(Some).chain(gap.then_some(None)).chain((tail..size).map(Some))
 }
 
 /// All elements in one notation, so that they line up.
@@ -58,7 +55,7 @@ fn format_cells<T: Element>(elements: &[T], precision: usize) -> Vec<String> {
         x if x.is_nan() => "nan".into(),
         x if x.is_infinite() => if x > 0.0 { "inf" } else { "-inf" }.into(),
         x if scientific => format!("{x:.precision$e}"),
-        x if whole => format!("{x:.0}."),
+        x if whole || precision == 0 => format!("{x:.0}."),
         x => format!("{x:.precision$}"),
     };
     floats.iter().map(cell).collect()
@@ -149,6 +146,14 @@ mod tests {
         assert_eq!(lines[0], format!("[{}", "0.1250, ".repeat(8) + "0.1250,"));
         assert_eq!(lines[1][..8], *" 0.1250,");
         assert!(lines[3].ends_with("0.1250] shape=[30] f32"));
+    }
+
+    #[test]
+    fn a_repeated_number_prints_at_once() {
+        let x = Tensor::scalar(1.0_f32).expand([1 << 40]).unwrap();
+        assert_eq!(x.to_string(), "[1., 1., 1., ..., 1., 1., 1.] shape=[1099511627776] f32");
+        let x = Tensor::from([0.5_f32, 1.5]);
+        assert_eq!(format!("{x:.0}"), "[0., 2.] shape=[2] f32");
     }
 
     #[test]

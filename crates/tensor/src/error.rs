@@ -33,8 +33,9 @@ pub enum Error {
         affected = Rows(*.rows)
     )]
     TargetOutOfRange { op: &'static str, row: usize, value: i64, classes: usize, rows: usize },
-    /// The number of elements of a shape, or its size in bytes, does not fit the address space.
-    #[error("{op}: shape {shape:?} has more elements than memory can address")]
+    /// The number of elements of a shape, or its size in bytes, does not fit the address space, or the
+    /// system does not give that much memory.
+    #[error("{op}: shape {shape:?} has more elements than memory can hold")]
     SizeOverflow { op: &'static str, shape: Vec<usize> },
     /// An argument that no shape can make right.
     #[error("{op}: {name} {reason}")]
@@ -141,7 +142,7 @@ mod tests {
             ),
             (
                 Error::SizeOverflow { op: "zeros", shape: vec![usize::MAX, 2] },
-                "zeros: shape [18446744073709551615, 2] has more elements than memory can address",
+                "zeros: shape [18446744073709551615, 2] has more elements than memory can hold",
             ),
             (
                 Error::InvalidArgument {

@@ -62,8 +62,8 @@
 //! ```
 //!
 //! **Reductions** come in pairs: `x.sum()` over everything, `x.sum_dim(&[0, -1], keepdim)` over the
-//! dims named. Float sums are accumulated in `f64` in a fixed order, so 10⁸ ones make exactly 10⁸, and
-//! one thread or eight give the same bits.
+//! dims named. Float sums are accumulated in `f64` (after at most four additions in their own type) in a
+//! fixed order, so 10⁸ ones make exactly 10⁸, and one thread or eight give the same bits.
 //!
 //! ```
 //! # use tensor::Tensor;

@@ -107,7 +107,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::InvalidArgument`] unless `p` is in [0, 1]; [`Error::SizeOverflow`].
     pub fn bernoulli(shape: impl Into<Shape>, p: f64, generator: &mut Generator) -> Result<Self> {
         let shape = shape.into();
-        shape.checked_numel("bernoulli", size_of::<T>())?;
+        shape.checked_alloc("bernoulli", size_of::<T>())?;
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::InvalidArgument {
                 op: "bernoulli",
@@ -140,7 +140,7 @@ impl<T: Float> Tensor<T> {
                 op: "uniform",
                 name: "range",
                 reason: format!(
-                    "must be finite in {} and in order, found [{low}, {high})",
+                    "must be finite in {}, of finite width, and in order, found [{low:e}, {high:e})",
                     T::NAME
                 ),
             });
@@ -167,21 +167,21 @@ impl<T: Float> Tensor<T> {
     /// [`Tensor::rand`] in the shape of `self`. `torch.rand_like`.
     #[must_use]
     pub fn rand_like(&self, generator: &mut Generator) -> Self {
-        Self::filled(self.layout.shape.clone(), || between::<T>(0.0, 1.0, generator))
+        Self::drawn(self.layout.shape.clone(), || between::<T>(0.0, 1.0, generator))
     }
 
     /// [`Tensor::randn`] in the shape of `self`. `torch.randn_like`.
     #[must_use]
     pub fn randn_like(&self, generator: &mut Generator) -> Self {
-        Self::filled(self.layout.shape.clone(), || generator.0.sample(StandardNormal))
+        Self::drawn(self.layout.shape.clone(), || generator.0.sample(StandardNormal))
     }
 
     fn generate(op: &'static str, shape: Shape, draw: impl FnMut() -> f64) -> Result<Self> {
-        shape.checked_numel(op, size_of::<T>())?;
-        Ok(Self::filled(shape, draw))
+        shape.checked_alloc(op, size_of::<T>())?;
+        Ok(Self::drawn(shape, draw))
     }
 
-    fn filled(shape: Shape, mut draw: impl FnMut() -> f64) -> Self {
+    fn drawn(shape: Shape, mut draw: impl FnMut() -> f64) -> Self {
         Self::build(shape, |out| out.fill_with(|| T::from_f64(draw())))
     }
 }
@@ -212,7 +212,7 @@ impl Tensor<i64> {
         generator: &mut Generator,
     ) -> Result<Self> {
         let shape = shape.into();
-        shape.checked_numel("randint", size_of::<i64>())?;
+        shape.checked_alloc("randint", size_of::<i64>())?;
         if low >= high {
             return Err(Error::InvalidArgument {
                 op: "randint",
@@ -229,7 +229,7 @@ impl Tensor<i64> {
     /// [`Error::SizeOverflow`].
     pub fn randperm(n: usize, generator: &mut Generator) -> Result<Self> {
         let shape = Shape::from([n]);
-        shape.checked_numel("randperm", size_of::<i64>())?;
+        shape.checked_alloc("randperm", size_of::<i64>())?;
         Ok(Self::build(shape, |out| {
             for (i, o) in out.iter_mut().enumerate() {
                 *o = i as i64;

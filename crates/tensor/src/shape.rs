@@ -18,6 +18,9 @@ impl Clone for Shape {
     }
 }
 
+/// Bytes from which on the system is asked whether it has them; without, it would end the process.
+const PROBED: usize = 1 << 30;
+
 impl Shape {
     /// Stands for the size that the number of elements leaves over, in [`Tensor::reshape`] and
     /// [`Tensor::view`]: what −1 is in PyTorch and NumPy.
@@ -28,19 +31,14 @@ impl Shape {
 
     /// Replaces one [`Shape::INFER`] by the size that makes `numel` elements, where there is one.
     pub(crate) fn infer(&mut self, numel: usize) {
-        let mut known = 1_usize;
-        let mut unknown = None;
-        for (d, &size) in self.0.iter().enumerate() {
-            match (size, unknown) {
-                (Shape::INFER, None) => unknown = Some(d),
-                _ => known = known.saturating_mul(size),
-            }
-        }
-        if let Some(d) = unknown
+        let known = self.0.iter().filter(|&&size| size != Shape::INFER);
+        let known = known.fold(1_usize, |n, &size| n.saturating_mul(size));
+        let mut open = self.0.iter_mut().filter(|size| **size == Shape::INFER);
+        if let (Some(size), None) = (open.next(), open.next())
             && known > 0
             && numel.is_multiple_of(known)
         {
-            self.0[d] = numel / known;
+            *size = numel / known;
         }
     }
 
@@ -56,6 +54,17 @@ impl Shape {
             Some(bytes) if bytes <= isize::MAX as usize / 2 => Ok(self.numel()),
             _ => Err(Error::SizeOverflow { op, shape: self.to_vec() }),
         }
+    }
+
+    /// [`Shape::checked_numel`] of a tensor that is about to be made: an error too where the system
+    /// does not give that much memory.
+    pub(crate) fn checked_alloc(&self, op: &'static str, element_size: usize) -> Result<usize> {
+        let numel = self.checked_numel(op, element_size)?;
+        let bytes = numel * element_size;
+        if bytes > PROBED && Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            return Err(Error::SizeOverflow { op, shape: self.to_vec() });
+        }
+        Ok(numel)
     }
 
     /// The number of elements; 1 for rank 0.

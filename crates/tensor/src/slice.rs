@@ -1,6 +1,6 @@
 //! Which entries of a dim a slice takes, as Python names them. What becomes of them is in layout.rs.
 
-use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo};
+use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 /// Entries of a dim as Python's `start:stop:step` names them: negative bounds count from the end,
 /// bounds outside are moved to the end that they pass, and a negative step walks backwards.
@@ -27,14 +27,6 @@ impl Slice {
 impl From<Range<isize>> for Slice {
     fn from(range: Range<isize>) -> Self {
         Slice { start: Some(range.start), stop: Some(range.end), step: 1 }
-    }
-}
-
-impl From<RangeInclusive<isize>> for Slice {
-    fn from(range: RangeInclusive<isize>) -> Self {
-        // One past −1 is the end, not entry 0.
-        let stop = (*range.end() != -1).then(|| range.end().saturating_add(1));
-        Slice { start: Some(*range.start()), stop, step: 1 }
     }
 }
 

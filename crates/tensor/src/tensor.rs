@@ -35,7 +35,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::InvalidArgument`] if `data` has another length than `shape` has elements.
     pub fn from_slice(data: &[T], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let numel = shape.checked_numel("from_vec", size_of::<T>())?;
+        let numel = shape.checked_alloc("from_vec", size_of::<T>())?;
         if numel != data.len() {
             return Err(Error::InvalidArgument {
                 op: "from_vec",

@@ -196,7 +196,7 @@ pub(crate) fn zip<A: Element, B: Element>(
         }));
     }
     let shape = Shape::broadcast(op, x.shape(), y.shape())?;
-    shape.checked_numel(op, size_of::<A>().max(size_of::<B>()))?;
+    shape.checked_alloc(op, size_of::<A>().max(size_of::<B>()))?;
     let [x, y] = [x.layout.expand(op, &shape)?, y.layout.expand(op, &shape)?];
     Ok(Tensor::build(shape, |out| {
         for_each_run([(inputs[0], &x), (inputs[1], &y)], out, run);
@@ -300,7 +300,7 @@ pub(crate) fn zip3<A: Element, B: Element>(
     f: Zip3Fn<A, B>,
 ) -> Result<Tensor<B>> {
     let shape = Shape::broadcast(op, x.shape(), &Shape::broadcast(op, y.shape(), z.shape())?)?;
-    shape.checked_numel(op, size_of::<A>().max(size_of::<B>()))?;
+    shape.checked_alloc(op, size_of::<A>().max(size_of::<B>()))?;
     let (x, y, z) = (x.input(op, &shape)?, y.input(op, &shape)?, z.input(op, &shape)?);
     Ok(Tensor::build(shape, |out| {
         let walk = Walk::new([&x.1, &y.1, &z.1]);

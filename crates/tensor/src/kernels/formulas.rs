@@ -153,7 +153,10 @@ impl<T: Float> Zip3<T, T> for Lerp {
         let d = end - x;
         let near = weight.mul_add::<FMA>(d, x);
         let far = (weight - T::ONE).mul_add::<FMA>(d, end);
-        if weight + weight < T::ONE { near } else { far }
+        let y = if weight + weight < T::ONE { near } else { far };
+        // The difference may overflow, or be one of infinities.
+        let y = if weight == T::ZERO { x } else { y };
+        if weight == T::ONE { end } else { y }
     }
 }
 

@@ -156,6 +156,15 @@ impl<T: Float> Tensor<T> {
         if rhs.rank() == 1 {
             return self.matmul(&rhs.unsqueeze(1)?)?.squeeze(-1);
         }
+        // All rows of a batch times one matrix are one product.
+        if self.rank() > 2
+            && let ([rows @ .., inner], [k, n]) = (self.shape(), rhs.shape())
+            && inner == k
+            && let Ok(flat) = self.view([rows.iter().product(), *k])
+        {
+            let shape: Shape = rows.iter().chain([n]).copied().collect();
+            return flat.matmul(rhs)?.reshape(shape);
+        }
         let (lead, [m, k]) = split(self.shape());
         let (rhs_lead, [rhs_k, n]) = split(rhs.shape());
         if k != rhs_k {
@@ -169,7 +178,7 @@ impl<T: Float> Tensor<T> {
         let with = |sizes: [usize; 2]| batch.iter().copied().chain(sizes).collect::<Shape>();
         let shapes = [with([m, k]), with([k, n]), with([m, n])];
         for shape in &shapes {
-            shape.checked_numel("matmul", size_of::<T>())?;
+            shape.checked_alloc("matmul", size_of::<T>())?;
         }
         let [lhs_shape, rhs_shape, shape] = shapes;
         let (lhs, rhs) = (self.expand(lhs_shape)?, rhs.expand(rhs_shape)?);
@@ -228,7 +237,7 @@ impl<T: Float> Tensor<T> {
         let m = lead.iter().product();
         let x = self.reshape([m, k])?;
         let shape: Shape = lead.iter().copied().chain([n]).collect();
-        shape.checked_numel("linear", size_of::<T>())?;
+        shape.checked_alloc("linear", size_of::<T>())?;
         let b = b.map(Tensor::contiguous);
         Ok(Tensor::build(shape, |out| {
             if let Some(b) = &b

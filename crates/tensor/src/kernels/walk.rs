@@ -13,6 +13,8 @@ use crate::layout::Layout;
 
 /// Elements gathered at a time where an input is strided.
 pub(crate) const TILE: usize = 256;
+/// Runs below this are collected before a kernel sees them.
+const SHORT: usize = 32;
 /// Elements per task: below twice this many, waking a thread costs more than it brings.
 pub(crate) const GRAIN: usize = 32 << 10;
 
@@ -53,6 +55,32 @@ impl<const N: usize> Walk<N> {
             walk.strides.push([0; N]);
         }
         walk
+    }
+
+    /// `length` elements of each input from the `start`-th on, into `tiles`: for runs so short that a
+    /// kernel for each would cost more than the elements.
+    fn collect<T: Element>(
+        &self,
+        inputs: &[Input<'_, T>; N],
+        start: usize,
+        length: usize,
+        tiles: &mut [[T; TILE]; N],
+    ) {
+        let strides = self.inner();
+        self.runs(start..start + length, |positions, at, length| {
+            for i in 0..N {
+                let (data, mut from) = (inputs[i].0, positions[i] as isize);
+                for o in &mut tiles[i][at..at + length] {
+                    *o = data[from as usize];
+                    from += strides[i];
+                }
+            }
+        });
+    }
+
+    /// Size of the innermost merged dim.
+    fn inner_size(&self) -> usize {
+        self.sizes[self.sizes.len() - 1]
     }
 
     /// Strides along the innermost merged dim.
@@ -227,6 +255,15 @@ pub(crate) fn for_each_run<A: Element, B: Element, const N: usize>(
     let walk = Walk::new(inputs.map(|(_, layout)| layout));
     let strides = walk.inner();
     let step = if strides.iter().all(|s| matches!(s, 0 | 1)) { usize::MAX } else { TILE };
+    if walk.inner_size() < SHORT {
+        return parallel(out, GRAIN, |start, out| {
+            let mut tiles = [[A::default(); TILE]; N];
+            for (c, out) in out.chunks_mut(TILE).enumerate() {
+                walk.collect(&inputs, start + c * TILE, out.len(), &mut tiles);
+                f(tiles.each_ref().map(|tile| Arg::Slice(&tile[..out.len()])), out);
+            }
+        });
+    }
     parallel(out, GRAIN, |start, out| {
         let mut tiles = [[A::default(); TILE]; N];
         walk.runs(start..start + out.len(), |positions, at, length| {
@@ -247,6 +284,19 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
     f: impl Fn(&[T], [Arg<'_, T>; N], &mut [T]) + Sync,
 ) {
     let walk = (N > 0).then(|| Walk::new(inputs.map(|(_, layout)| layout)));
+    if let Some(walk) = &walk
+        && walk.inner_size() < SHORT
+    {
+        return parallel(out, GRAIN, |start, out| {
+            let (mut own, mut tiles) = ([T::default(); TILE], [[T::default(); TILE]; N]);
+            for (c, out) in out.chunks_mut(TILE).enumerate() {
+                let n = out.len();
+                own[..n].copy_from_slice(out);
+                walk.collect(&inputs, start + c * TILE, n, &mut tiles);
+                f(&own[..n], tiles.each_ref().map(|tile| Arg::Slice(&tile[..n])), out);
+            }
+        });
+    }
     parallel(out, GRAIN, |start, out| {
         let mut own = [T::default(); TILE];
         let mut tiles = [[T::default(); TILE]; N];

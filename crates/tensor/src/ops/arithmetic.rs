@@ -35,6 +35,20 @@ pub(crate) fn check_divisor<T: Number>(op: &'static str, rhs: Operand<'_, T>) ->
     }
 }
 
+/// Refuses an operand that would give an assignment another shape.
+fn check_assigned<T: Number>(op: &'static str, to: &Tensor<T>, rhs: &Tensor<T>) -> Result<()> {
+    let fits = rhs.layout.expand(op, &to.layout.shape).map(drop);
+    fits.map_err(|_| Error::InvalidArgument {
+        op,
+        name: "operand",
+        reason: format!(
+            "of shape {:?} does not broadcast to {:?}, the shape assigned to",
+            rhs.shape(),
+            to.shape()
+        ),
+    })
+}
+
 /// Refuses what the formula cannot take.
 fn check<T: Number>(op: &'static str, name: NumberBinary, rhs: Operand<'_, T>) -> Result<()> {
     match name {
@@ -166,8 +180,8 @@ macro_rules! operator {
         impl<T: Number> $assign<&Tensor<T>> for Tensor<T> {
             #[track_caller]
             fn $assign_method(&mut self, rhs: &Tensor<T>) {
-                let fits = rhs.layout.expand($name, &self.layout.shape).map(drop);
-                unwrap(fits.and_then(|()| check($name, NumberBinary::$op, rhs.into())));
+                unwrap(check_assigned($name, self, rhs));
+                unwrap(check($name, NumberBinary::$op, rhs.into()));
                 let own = std::mem::replace(self, Tensor::scalar(T::ZERO));
                 *self = unwrap(binary_owned($name, NumberBinary::$op, own, rhs.into()));
             }
@@ -264,6 +278,34 @@ mod tests {
         assert_eq!((2.0 / iota(&[2])).to_vec(), [2.0, 1.0]);
         assert_eq!((2.0 - &iota(&[2])).to_vec(), [1.0, 0.0]);
         assert_eq!((-iota(&[2])).to_vec(), [-1.0, -2.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "add: operand of shape [3, 2] does not broadcast to [2]")]
+    fn an_assignment_keeps_its_shape() {
+        let mut x = iota(&[2]);
+        x += &iota(&[3, 2]);
+    }
+
+    #[test]
+    fn integers_wrap_and_refuse_to_divide_by_zero() {
+        let x = Tensor::from([i64::MAX, i64::MIN, 7, -7]);
+        assert_eq!((&x + 1).to_vec(), [i64::MIN, i64::MIN + 1, 8, -6]);
+        assert_eq!((&x / -1).to_vec(), [-i64::MAX, i64::MIN, -7, 7]);
+        assert_eq!((&x / 2).to_vec()[2..], [3, -3]);
+        assert_eq!((&x % 4).to_vec()[2..], [3, -3]);
+        assert_eq!(x.remainder(4).unwrap().to_vec()[2..], [3, 1]);
+        let zero = Tensor::from([1_i64, 0, 1, 1]);
+        let text = x.checked_div(&zero).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(text, "div: divisor is 0 at position 1; integers have no such quotient");
+        assert_eq!((Tensor::from([250_u8, 3]) + 10).to_vec(), [4, 13]);
+    }
+
+    #[test]
+    fn lerp_is_exact_at_both_ends() {
+        let (x, end) = (Tensor::from([-3e38_f32, 1.0]), Tensor::from([3e38_f32, f32::INFINITY]));
+        assert_eq!(x.lerp(&end, 0.0).unwrap().to_vec(), x.to_vec());
+        assert_eq!(x.lerp(&end, 1.0).unwrap().to_vec(), end.to_vec());
     }
 
     #[test]

@@ -12,8 +12,11 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::SizeOverflow`] if the shape cannot be addressed.
     pub fn full(shape: impl Into<Shape>, value: T) -> Result<Self> {
-        let shape = shape.into();
-        shape.checked_numel("full", size_of::<T>())?;
+        Self::filled("full", shape.into(), value)
+    }
+
+    fn filled(op: &'static str, shape: Shape, value: T) -> Result<Self> {
+        shape.checked_alloc(op, size_of::<T>())?;
         Ok(Self::build(shape, |out| out.fill(value)))
     }
 
@@ -22,7 +25,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::SizeOverflow`] if the shape cannot be addressed.
     pub fn zeros(shape: impl Into<Shape>) -> Result<Self> {
-        Self::full(shape, T::ZERO)
+        Self::filled("zeros", shape.into(), T::ZERO)
     }
 
     /// Every element is 1 (or `true`). `torch.ones`.
@@ -30,7 +33,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::SizeOverflow`] if the shape cannot be addressed.
     pub fn ones(shape: impl Into<Shape>) -> Result<Self> {
-        Self::full(shape, T::ONE)
+        Self::filled("ones", shape.into(), T::ONE)
     }
 
     /// `value` everywhere, in the shape of `self`. `torch.full_like`.
@@ -57,7 +60,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::SizeOverflow`] if the shape cannot be addressed.
     pub fn eye(rows: usize, columns: usize) -> Result<Self> {
         let shape = Shape::from([rows, columns]);
-        shape.checked_numel("eye", size_of::<T>())?;
+        shape.checked_alloc("eye", size_of::<T>())?;
         Ok(Self::build(shape, |out| {
             out.fill(T::ZERO);
             out.iter_mut().step_by(columns + 1).take(rows.min(columns)).for_each(|o| *o = T::ONE);
@@ -67,8 +70,9 @@ impl<T: Element> Tensor<T> {
 
 /// Sequences.
 impl<T: Number> Tensor<T> {
-    /// `start`, `start + step`, … up to but without `stop`. Floats are `start + i·step` in `f64`,
-    /// rounded once, so errors do not add up. `torch.arange`.
+    /// `start`, `start + step`, … up to but without `stop`: `⌈(stop − start)/step⌉` elements. Floats
+    /// are `start + i·step` in `f64`, rounded once, so errors do not add up; but where the quotient is
+    /// rounded past an integer there is one element more, as in NumPy. `torch.arange`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if `step` is 0 or leads away from `stop`, or a bound is not finite;
@@ -90,10 +94,12 @@ impl<T: Number> Tensor<T> {
         }
         match start.as_float().zip(stop.as_float()).zip(step.as_float()) {
             Some(((first, stop), step)) => {
-                let count = ((stop - first) / step).ceil();
+                let span = stop - first;
+                let steps = if span.is_finite() { span / step } else { stop / step - first / step };
+                let count = steps.ceil();
                 // Conversion saturates, so what memory cannot address stays so.
                 let shape = Shape::from([count as usize]);
-                shape.checked_numel("arange", size_of::<T>())?;
+                shape.checked_alloc("arange", size_of::<T>())?;
                 Ok(Tensor::<f64>::build(shape, |out| {
                     out.iter_mut().enumerate().for_each(|(i, o)| *o = first + i as f64 * step);
                 })
@@ -103,7 +109,7 @@ impl<T: Number> Tensor<T> {
                 let [first, stop, step] = [start, stop, step].map(|x| i128::from(to_i64(x)));
                 let count = (stop - first).unsigned_abs().div_ceil(step.unsigned_abs());
                 let shape = Shape::from([usize::try_from(count).unwrap_or(usize::MAX)]);
-                shape.checked_numel("arange", size_of::<i64>())?;
+                shape.checked_alloc("arange", size_of::<i64>())?;
                 Ok(Tensor::<i64>::build(shape, |out| {
                     // Every element lies between two numbers of the type.
                     (out.iter_mut().enumerate())
@@ -131,13 +137,23 @@ impl<T: Float> Tensor<T> {
     /// [`Error::SizeOverflow`].
     pub fn linspace(start: T, stop: T, count: usize) -> Result<Self> {
         let shape = Shape::from([count]);
-        shape.checked_numel("linspace", size_of::<T>())?;
+        shape.checked_alloc("linspace", size_of::<T>())?;
         let (first, last, n) = (start.to_f64(), stop.to_f64(), count.saturating_sub(1));
         Ok(Self::build(shape, |out| {
+            // Halves, whose difference does not overflow.
+            let half_step = (last / 2.0 - first / 2.0) / n.max(1) as f64;
             for (i, o) in out.iter_mut().enumerate() {
-                // Weights, not a step: no overflow between distant ends, and both are exact.
-                let t = i as f64 / n.max(1) as f64;
-                *o = T::from_f64(if i == n && n > 0 { last } else { first * (1.0 - t) + last * t });
+                // From the nearer end, so that both are exact and the errors are those of a half.
+                let x = if i == 0 {
+                    first
+                } else if i == n {
+                    last
+                } else if i <= n / 2 {
+                    first + i as f64 * half_step * 2.0
+                } else {
+                    last - (n - i) as f64 * half_step * 2.0
+                };
+                *o = T::from_f64(x);
             }
         }))
     }
@@ -268,4 +284,33 @@ from_arrays! {
     [A, B] [[T; B]; A];
     [A, B, C] [[[T; C]; B]; A];
     [A, B, C, D] [[[[T; D]; C]; B]; A];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_are_as_exact_as_their_type() {
+        let x = Tensor::linspace(1.0_f64, 7.0, 7).unwrap().to_vec();
+        assert_eq!(x, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let same = Tensor::linspace(0.1_f64, 0.1, 1001).unwrap();
+        assert!(same.to_vec().iter().all(|&x| x == 0.1));
+        let x = Tensor::linspace(0.0, f64::INFINITY, 3).unwrap().to_vec();
+        assert_eq!(x, [0.0, f64::INFINITY, f64::INFINITY]);
+        assert_eq!(Tensor::arange(-1e308, 1e308, 1e307).unwrap().numel(), 20);
+        assert_eq!(Tensor::arange(1.0, 1.3, 0.1).unwrap().numel(), 4);
+        assert_eq!(Tensor::<u8>::arange(250, 255, 2).unwrap().to_vec(), [250, 252, 254]);
+        let x = Tensor::<i64>::arange(i64::MAX - 1, i64::MIN, i64::MIN).unwrap().to_vec();
+        assert_eq!(x, [i64::MAX - 1, -2]);
+    }
+
+    #[test]
+    fn what_memory_does_not_hold_is_an_error() {
+        let text = |r: Result<Tensor<u8>>| r.map(|_| ()).unwrap_err().to_string();
+        let wanted = "zeros: shape [1125899906842624] has more elements than memory can hold";
+        assert_eq!(text(Tensor::zeros([1 << 50])), wanted);
+        assert!(Tensor::from([1_i64 << 50]).bincount(0).is_err());
+        assert!(text(Tensor::ones([usize::MAX])).starts_with("ones: "));
+    }
 }

@@ -37,9 +37,9 @@ impl<T: Float> Tensor<T> {
     /// Any ranks, sizes and strides. A label has one size, or 1 where an operand broadcasts.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an equation that does not parse, names an output label twice
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an equation that does not parse, names an output label twice
     /// or one that no operand has, and for operands whose number, ranks or sizes do not fit it;
-    /// [`Error::SizeOverflow`].
+    /// [`Error::SizeOverflow`](crate::Error::SizeOverflow).
     ///
     /// # Examples
     /// ```
@@ -202,7 +202,7 @@ fn multiply<T: Float>(a: Term<T>, b: Term<T>, later: impl Fn(&usize) -> bool) ->
     let labels = [&batch[..], &left, &right].concat();
     let sizes = [a.sizes(&batch), a.sizes(&left), b.sizes(&right)];
     let shape = Shape::from(sizes.concat());
-    shape.checked_numel(OP, size_of::<T>())?;
+    shape.checked_alloc(OP, size_of::<T>())?;
 
     let lhs = a.arranged([&batch[..], &left, &contracted].concat().into_iter())?;
     let rhs = b.arranged([&batch[..], &contracted, &right].concat().into_iter())?;

@@ -40,7 +40,10 @@ impl<T: Element> Tensor<T> {
         check_indices("index_select", index, self.shape()[d])?;
         let mut shape = self.layout.shape.clone();
         shape.as_mut_slice()[d] = n;
-        shape.checked_numel("index_select", size_of::<T>())?;
+        shape.checked_alloc("index_select", size_of::<T>())?;
+        if shape.numel() == 0 {
+            return Ok(Self::build(shape, |_| ()));
+        }
         let map: Vec<usize> = index.to_vec().into_iter().map(|i| i as usize).collect();
         Ok(self.pick(d, &map, T::ZERO))
     }
@@ -63,7 +66,7 @@ impl<T: Element> Tensor<T> {
         let step = self.layout.strides[d];
         let (data, indices) = (self.buffer.as_slice(), index.buffer.as_slice());
         let shape = index.layout.shape.clone();
-        shape.checked_numel("gather", size_of::<T>())?;
+        shape.checked_alloc("gather", size_of::<T>())?;
         Ok(Self::build(shape, |out| {
             let walk = Walk::new([&layout, &index.layout]);
             let [along, apart] = walk.inner();
@@ -149,7 +152,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "compress")]
     pub fn masked_select(&self, mask: &Tensor<bool>) -> Result<Self> {
         let shape = Shape::broadcast("masked_select", self.shape(), mask.shape())?;
-        shape.checked_numel("masked_select", size_of::<T>())?;
+        shape.checked_alloc("masked_select", size_of::<T>())?;
         let (x, mask) = (self.expand(&shape)?, mask.expand(&shape)?.contiguous());
         let count = mask.elements().iter().filter(|&&kept| kept).count();
         let x = x.contiguous();
@@ -186,7 +189,7 @@ impl Tensor<i64> {
     pub fn one_hot(&self, classes: usize) -> Result<Self> {
         check_indices("one_hot", self, classes)?;
         let shape: Shape = self.shape().iter().copied().chain([classes]).collect();
-        shape.checked_numel("one_hot", size_of::<i64>())?;
+        shape.checked_alloc("one_hot", size_of::<i64>())?;
         let index = self.contiguous();
         Ok(Self::build(shape, |out| {
             out.fill(0);

@@ -49,7 +49,7 @@ impl<T: Element> Tensor<T> {
             let size = &mut shape.as_mut_slice()[d];
             *size = size.saturating_add(x.shape()[d]);
         }
-        shape.checked_numel("cat", size_of::<T>())?;
+        shape.checked_alloc("cat", size_of::<T>())?;
         let inner: usize = shape[d + 1..].iter().product();
         let row = shape[d] * inner;
         let parts: Vec<Self> = tensors.iter().map(|x| x.contiguous()).collect();
@@ -92,7 +92,7 @@ impl<T: Element> Tensor<T> {
         let d = crate::shape::resolve_dim("stack", dim, first.rank() + 1)?;
         let mut shape = first.layout.shape.clone();
         shape.insert(d, tensors.len());
-        shape.checked_numel("stack", size_of::<T>())?;
+        shape.checked_alloc("stack", size_of::<T>())?;
         let parts: Vec<Self> = tensors.iter().map(|x| x.unsqueeze(dim)).collect::<Result<_>>()?;
         Self::cat(&parts.iter().collect::<Vec<_>>(), dim)
     }
@@ -112,7 +112,7 @@ impl<T: Element> Tensor<T> {
         };
         let sizes = || std::iter::repeat_n(&1, lead).chain(self.shape());
         let shape: Shape = sizes().zip(repeats).map(|(&n, &r)| n.saturating_mul(r)).collect();
-        shape.checked_numel("repeat", size_of::<T>())?;
+        shape.checked_alloc("repeat", size_of::<T>())?;
         // [n₀, n₁, …] as [1, n₀, 1, n₁, …], expanded to [r₀, n₀, r₁, n₁, …].
         let pairs = |first: fn(usize) -> usize| -> Shape {
             sizes().zip(repeats).flat_map(|(&n, &r)| [first(r), n]).collect()
@@ -146,12 +146,12 @@ impl<T: Element> Tensor<T> {
         }
         let mut out = self.contiguous();
         for (&shift, &dim) in shifts.iter().zip(dims) {
-            let d = self.resolve_dim("roll", dim)?;
-            let n = self.shape()[d].max(1);
-            let shift = shift.rem_euclid(n as isize) as usize;
+            let n = self.shape()[self.resolve_dim("roll", dim)?];
+            let shift = shift.rem_euclid(n.max(1) as isize) as usize;
             if shift > 0 {
-                let map: Vec<usize> = (0..n).map(|i| (i + n - shift) % n).collect();
-                out = out.pick(d, &map, T::ZERO);
+                let (head, tail) =
+                    (out.narrow(dim, 0, n - shift)?, out.narrow(dim, n - shift, shift)?);
+                out = Self::cat(&[&tail, &head], dim)?;
             }
         }
         Ok(out)
@@ -196,8 +196,11 @@ impl<T: Element> Tensor<T> {
             }
             *size = size.saturating_add(before).saturating_add(after);
         }
-        shape.checked_numel("pad", size_of::<T>())?;
+        shape.checked_alloc("pad", size_of::<T>())?;
         let fill = if let PadMode::Constant(value) = mode { value } else { T::ZERO };
+        if shape.numel() == 0 {
+            return Ok(Self::build(shape, |_| ()));
+        }
         let mut out = self.contiguous();
         for (d, &(before, after)) in padding.iter().enumerate() {
             if (before, after) == (0, 0) {
@@ -224,8 +227,8 @@ impl<T: Element> Tensor<T> {
         shape.as_mut_slice()[d] = map.len();
         let inner: usize = shape[d + 1..].iter().product();
         let size = self.shape()[d];
-        // Along the first dim a strided source is read where it lies; else it is copied first.
-        let source = if d == 0 { self.clone() } else { self.contiguous() };
+        // Long strided rows are read where they lie; else the source is copied first.
+        let source = if d == 0 && inner >= LONG { self.clone() } else { self.contiguous() };
         Self::build(shape, |out| {
             if out.is_empty() {
                 return;
@@ -300,5 +303,29 @@ impl<T: Element> Tensor<T> {
     }
 }
 
+/// Elements of a row from which on it is worth a walk of its own.
+const LONG: usize = 256;
 /// Stands for no entry in the map of [`Tensor::pick`].
 const FILL: usize = usize::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_tensors_with_huge_dims_are_joined_and_padded() {
+        let empty = Tensor::<f32>::zeros([1 << 40, 0]).unwrap();
+        assert_eq!(empty.roll(&[1], &[0]).unwrap().shape(), empty.shape());
+        let x = Tensor::<u8>::zeros([0, 1]).unwrap();
+        let padded = x.pad(&[(0, 0), (1 << 60, 0)], PadMode::Constant(0)).unwrap();
+        assert_eq!(padded.shape(), [0, (1 << 60) + 1]);
+    }
+
+    #[test]
+    fn rolls_around_every_end() {
+        let x = Tensor::from([[1_i64, 2, 3], [4, 5, 6]]);
+        assert_eq!(x.roll(&[1, -1], &[0, 1]).unwrap().to_vec(), [5, 6, 4, 2, 3, 1]);
+        assert_eq!(x.roll(&[5, 1], &[1, 1]).unwrap().to_vec(), x.to_vec());
+        assert!(x.roll(&[1], &[]).is_err() && x.roll(&[1], &[2]).is_err());
+    }
+}

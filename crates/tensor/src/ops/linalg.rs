@@ -60,7 +60,7 @@ impl<T: Float> Tensor<T> {
     #[doc(alias = "ger")]
     pub fn outer(&self, rhs: &Self) -> Result<Self> {
         let ([m], [n]) = (self.dims("outer")?, rhs.dims("outer")?);
-        Shape::from([m, n]).checked_numel("outer", size_of::<T>())?;
+        Shape::from([m, n]).checked_alloc("outer", size_of::<T>())?;
         self.unsqueeze(1)?.checked_mul(rhs)
     }
 
@@ -162,7 +162,7 @@ impl<T: Float> Tensor<T> {
         let ([m, k], [b_k, n]) = (a.dims("addmm")?, b.dims("addmm")?);
         same_inner("addmm", a, b, k, b_k)?;
         let shape = Shape::from([m, n]);
-        shape.checked_numel("addmm", size_of::<T>())?;
+        shape.checked_alloc("addmm", size_of::<T>())?;
         let Ok(input) = self.expand(&shape) else {
             let (lhs, rhs) = (self.shape().to_vec(), shape.to_vec());
             return Err(Error::ShapeMismatch { op: "addmm", lhs, rhs });

@@ -2,7 +2,8 @@
 //!
 //! `x.sum()` reduces all dims to a tensor of rank 0; `x.sum_dim(&[0, -1], keepdim)` reduces the named
 //! ones, which stay with size 1 where `keepdim`. No dims: no reduction. Sums are accumulated in `f64`
-//! (or `i64`), and their bits depend on no number of threads.
+//! (floats after at most four additions in their own type) or `i64`, and their bits depend on no
+//! number of threads.
 
 use crate::element::{Element, Float, Number};
 use crate::error::{Error, Result};
@@ -205,7 +206,7 @@ fn logsumexp<T: Float>(dims: &Dims<'_, T>) -> Tensor<T> {
 
 macro_rules! extrema {
     ($($all:ident $dims:ident $dim:ident $arg:ident $arg_dim:ident: $word:literal $torch:literal $arg_torch:literal $fold:ident;)+) => {
-        /// Extrema. NaN counts as the extremum; of equal elements the first does.
+        /// Extrema. NaN counts as the extremum; the index is that of the first of equal elements.
         impl<T: Number> Tensor<T> {$(
             #[doc = concat!("The ", $word, " element. `", $torch, "`.")]
             ///

@@ -39,13 +39,21 @@ impl<T: Element> Tensor<T> {
         let inner: usize = self.shape()[d + 1..].iter().product();
         let block = self.shape()[d] * inner;
         let shape: Shape = self.layout.shape.clone();
-        shape.checked_numel(op, size_of::<T::Sum>())?;
+        shape.checked_alloc(op, size_of::<T::Sum>())?;
         let x = self.contiguous();
         Ok(Tensor::build(shape, |out| {
             if out.is_empty() {
                 return;
             }
             let scan = |(x, out): (&[T], &mut [T::Sum])| {
+                if inner == 1 {
+                    let mut total = first;
+                    for (&x, o) in x.iter().zip(out) {
+                        total = step(total, x.lift());
+                        *o = T::settle(total);
+                    }
+                    return;
+                }
                 let mut totals = vec![first; inner];
                 for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
                     for ((total, &x), o) in totals.iter_mut().zip(x).zip(out) {

@@ -62,7 +62,7 @@ impl<T: Element> Tensor<T> {
         let n = self.shape()[d];
         let x = self.transpose(d as isize, -1)?.contiguous();
         let mut shape = x.layout.shape.clone();
-        shape.checked_numel(op, size_of::<i64>())?;
+        shape.checked_alloc(op, size_of::<i64>())?;
         if let Some(last) = shape.as_mut_slice().last_mut() {
             *last = k;
         }
@@ -127,7 +127,7 @@ impl Tensor<i64> {
         }
         let most = x.elements().iter().max().map_or(0, |&x| x as usize + 1);
         let shape = crate::Shape::from([most.max(minlength)]);
-        shape.checked_numel("bincount", size_of::<i64>())?;
+        shape.checked_alloc("bincount", size_of::<i64>())?;
         Ok(Self::build(shape, |out| {
             out.fill(0);
             x.elements().iter().for_each(|&x| out[x as usize] += 1);

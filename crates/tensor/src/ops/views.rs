@@ -54,6 +54,17 @@ impl<T: Element> Tensor<T> {
 
     fn shape_of_same_size(&self, op: &'static str, mut shape: Shape) -> Result<Shape> {
         shape.infer(self.numel());
+        if shape.contains(&Shape::INFER) {
+            return Err(Error::InvalidArgument {
+                op,
+                name: "shape",
+                reason: format!(
+                    "leaves a size open that the {} elements of {:?} do not determine",
+                    self.numel(),
+                    self.shape()
+                ),
+            });
+        }
         let same = shape.checked_numel(op, size_of::<T>()).is_ok_and(|n| n == self.numel());
         if same {
             return Ok(shape);
@@ -240,7 +251,8 @@ impl<T: Element> Tensor<T> {
         sizes.iter().map(piece).collect()
     }
 
-    /// At most `chunks` pieces of equal size along `dim`, but for the last. `torch.chunk`.
+    /// At most `chunks` pieces of equal size along `dim`, but for the last; one empty piece of an
+    /// empty dim. `torch.chunk`.
     ///
     /// # Errors
     /// [`Error::DimOutOfRange`]; [`Error::InvalidArgument`] if `chunks` is 0.
@@ -255,5 +267,24 @@ impl<T: Element> Tensor<T> {
             });
         }
         self.split(self.shape()[d].div_ceil(chunks), dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_open_size_follows_from_the_others() {
+        let x = Tensor::<i64>::arange(0, 12, 1).unwrap();
+        assert_eq!(x.view([3, Shape::INFER]).unwrap().shape(), [3, 4]);
+        let text = |shape: &[usize]| x.reshape(shape).map(|_| ()).unwrap_err().to_string();
+        let wanted =
+            "reshape: shape leaves a size open that the 12 elements of [12] do not determine";
+        assert_eq!(text(&[Shape::INFER, Shape::INFER]), wanted);
+        assert_eq!(text(&[5, Shape::INFER]), wanted);
+        let empty = Tensor::<f32>::zeros([3, 0]).unwrap();
+        assert_eq!(empty.reshape([Shape::INFER, 4]).unwrap().shape(), [0, 4]);
+        assert!(empty.reshape([Shape::INFER, 0]).is_err());
     }
 }

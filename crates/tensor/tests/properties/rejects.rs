@@ -137,8 +137,8 @@ proptest! {
 fn rejects_sizes_that_memory_cannot_address() {
     let (huge, g) = ([usize::MAX, 2], &mut Generator::new(0));
     rejects("full", Tensor::full(huge, true));
-    rejects("full", Tensor::<f32>::zeros([0, usize::MAX, 2]));
-    rejects("full", Tensor::<f64>::ones([isize::MAX as usize]));
+    rejects("zeros", Tensor::<f32>::zeros([0, usize::MAX, 2]));
+    rejects("ones", Tensor::<f64>::ones([isize::MAX as usize]));
     rejects("from_vec", Tensor::from_vec(vec![0_i64], huge));
     rejects("uniform", Tensor::<f32>::rand(huge, g));
     rejects("uniform", Tensor::<f32>::uniform([2], 0.0, f64::NAN, g));
