@@ -150,9 +150,9 @@ fn multiply<T: Float>(
         small
     };
     let run = |big: MatRef<'_, T>, out: Out<'_, T>| {
-        let task = Task { big, small, out, accumulate };
+        let mut task = Task { big, small, out, accumulate };
         match (dots, size_of::<T>()) {
-            (false, _) => dispatch(Outer(task)),
+            (false, _) => dispatch(Outer(&mut task)),
             (true, 4) => dot_products::<T, 16>(task),
             (true, _) => dot_products::<T, 8>(task),
         }
@@ -181,13 +181,14 @@ fn multiply<T: Float>(
 }
 
 /// The long dim is contiguous in `big`: four of its rows of k at a time are added to a panel of sums.
-struct Outer<'a, 'b, T>(Task<'a, 'b, T>);
+/// By reference: a list that ended in the vector wrapper would be freed there.
+struct Outer<'t, 'a, 'b, T>(&'t mut Task<'a, 'b, T>);
 
-impl<T: Float> Kernel for Outer<'_, '_, T> {
+impl<T: Float> Kernel for Outer<'_, '_, '_, T> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Task { big, small, mut out, accumulate } = self.0;
+        let &mut Task { big, small, ref mut out, accumulate } = self.0;
         let (k, s) = (big.columns, small.columns);
         for first in (0..big.rows).step_by(WIDTH) {
             let width = WIDTH.min(big.rows - first);
