@@ -51,17 +51,7 @@ pub enum Arg<'a, T> {
 
 /// `y[i] = K(x[i])`.
 pub fn map_slice<A: Element, B: Element, K: Map<A, B>>(x: &[A], y: &mut [B]) {
-    struct Run<'a, A, B, K>(&'a [A], &'a mut [B], PhantomData<K>);
-    impl<A: Element, B: Element, K: Map<A, B>> Kernel for Run<'_, A, B, K> {
-        type Output = ();
-        #[inline(always)]
-        fn run<const FMA: bool>(self) {
-            for (y, &x) in self.1.iter_mut().zip(self.0) {
-                *y = K::apply::<FMA>(x);
-            }
-        }
-    }
-    dispatch(Run(x, y, PhantomData::<K>));
+    dispatch(RunMap(x, y, PhantomData::<K>));
 }
 
 /// `out[i] = K(x[i], y[i])`.
@@ -70,33 +60,7 @@ pub fn zip_slice<A: Element, B: Element, K: Zip<A, B>>(
     y: Arg<'_, A>,
     out: &mut [B],
 ) {
-    struct Run<'a, A, B, K>(Arg<'a, A>, Arg<'a, A>, &'a mut [B], PhantomData<K>);
-    impl<A: Element, B: Element, K: Zip<A, B>> Kernel for Run<'_, A, B, K> {
-        type Output = ();
-        #[inline(always)]
-        fn run<const FMA: bool>(self) {
-            let Run(x, y, out, _) = self;
-            match (x, y) {
-                (Arg::Slice(x), Arg::Slice(y)) => {
-                    for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
-                        *o = K::apply::<FMA>(x, y);
-                    }
-                }
-                (Arg::Slice(x), Arg::Scalar(y)) => {
-                    for (o, &x) in out.iter_mut().zip(x) {
-                        *o = K::apply::<FMA>(x, y);
-                    }
-                }
-                (Arg::Scalar(x), Arg::Slice(y)) => {
-                    for (o, &y) in out.iter_mut().zip(y) {
-                        *o = K::apply::<FMA>(x, y);
-                    }
-                }
-                (Arg::Scalar(x), Arg::Scalar(y)) => out.fill(K::apply::<FMA>(x, y)),
-            }
-        }
-    }
-    dispatch(Run(x, y, out, PhantomData::<K>));
+    dispatch(RunZip(x, y, out, PhantomData::<K>));
 }
 
 /// `out[i] = K(x[i], y[i], z[i])`.
@@ -106,17 +70,83 @@ pub(crate) fn zip3_slice<A: Element, B: Element, K: Zip3<A, B>>(
     z: &[B],
     out: &mut [B],
 ) {
-    struct Run<'a, A, B, K>(&'a [A], &'a [B], &'a [B], &'a mut [B], PhantomData<K>);
-    impl<A: Element, B: Element, K: Zip3<A, B>> Kernel for Run<'_, A, B, K> {
-        type Output = ();
-        #[inline(always)]
-        fn run<const FMA: bool>(self) {
-            for (((o, &x), &y), &z) in self.3.iter_mut().zip(self.0).zip(self.1).zip(self.2) {
-                *o = K::apply::<FMA>(x, y, z);
-            }
+    dispatch(RunZip3(x, y, z, out, PhantomData::<K>));
+}
+
+/// [`map_slice`] compiled once, for the baseline: for the types that are no floats.
+pub(crate) fn map_once<A: Element, B: Element, K: Map<A, B>>(x: &[A], y: &mut [B]) {
+    RunMap(x, y, PhantomData::<K>).run::<false>();
+}
+
+/// [`zip_slice`] compiled once, for the baseline.
+pub(crate) fn zip_once<A: Element, B: Element, K: Zip<A, B>>(
+    x: Arg<'_, A>,
+    y: Arg<'_, A>,
+    out: &mut [B],
+) {
+    RunZip(x, y, out, PhantomData::<K>).run::<false>();
+}
+
+/// [`zip3_slice`] compiled once, for the baseline.
+pub(crate) fn zip3_once<A: Element, B: Element, K: Zip3<A, B>>(
+    x: &[A],
+    y: &[B],
+    z: &[B],
+    out: &mut [B],
+) {
+    RunZip3(x, y, z, out, PhantomData::<K>).run::<false>();
+}
+
+struct RunMap<'a, A, B, K>(&'a [A], &'a mut [B], PhantomData<K>);
+
+impl<A: Element, B: Element, K: Map<A, B>> Kernel for RunMap<'_, A, B, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (y, &x) in self.1.iter_mut().zip(self.0) {
+            *y = K::apply::<FMA>(x);
         }
     }
-    dispatch(Run(x, y, z, out, PhantomData::<K>));
+}
+
+struct RunZip<'a, A, B, K>(Arg<'a, A>, Arg<'a, A>, &'a mut [B], PhantomData<K>);
+
+impl<A: Element, B: Element, K: Zip<A, B>> Kernel for RunZip<'_, A, B, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let RunZip(x, y, out, _) = self;
+        match (x, y) {
+            (Arg::Slice(x), Arg::Slice(y)) => {
+                for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                    *o = K::apply::<FMA>(x, y);
+                }
+            }
+            (Arg::Slice(x), Arg::Scalar(y)) => {
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = K::apply::<FMA>(x, y);
+                }
+            }
+            (Arg::Scalar(x), Arg::Slice(y)) => {
+                for (o, &y) in out.iter_mut().zip(y) {
+                    *o = K::apply::<FMA>(x, y);
+                }
+            }
+            (Arg::Scalar(x), Arg::Scalar(y)) => out.fill(K::apply::<FMA>(x, y)),
+        }
+    }
+}
+
+struct RunZip3<'a, A, B, K>(&'a [A], &'a [B], &'a [B], &'a mut [B], PhantomData<K>);
+
+impl<A: Element, B: Element, K: Zip3<A, B>> Kernel for RunZip3<'_, A, B, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (((o, &x), &y), &z) in self.3.iter_mut().zip(self.0).zip(self.1).zip(self.2) {
+            *o = K::apply::<FMA>(x, y, z);
+        }
+    }
 }
 
 /// The second operand of a method: a tensor that broadcasts, or a number, which is never made into a

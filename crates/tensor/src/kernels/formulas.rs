@@ -3,9 +3,10 @@
 //! A formula that calls the C library never vectorises; its row in the tables says `plain`.
 
 use super::elementwise::{
-    Arg, Map, MapFn, Zip, Zip3, Zip3Fn, ZipFn, map_slice, zip_slice, zip3_slice,
+    Arg, Map, MapFn, Zip, Zip3, Zip3Fn, ZipFn, map_once, map_slice, zip_once, zip_slice, zip3_once,
+    zip3_slice,
 };
-use super::reduce::{self, FoldFns, fold_fns};
+use super::reduce::{self, FoldFns, fold_fns, fold_fns_once};
 use super::{ElementKernels, NumberKernels};
 use crate::element::{Element, Float, Number, Rounding, Scalar};
 
@@ -200,13 +201,32 @@ fn map_angle<T: Float, K: Map<T>, const SINE: bool>(x: &[T], y: &mut [T]) {
     }
 }
 
-/// What a kernel table needs for each type and name: a compiled function.
+/// What a kernel table needs for each type and name: a function compiled for every instruction set
+/// (`vector`), for the baseline alone (`once`), or around a call (`plain`).
 macro_rules! kernel {
     (vector map $type:ty, $name:ident) => {
         map_slice::<$type, _, $name>
     };
     (vector zip $type:ty, $name:ident) => {
         zip_slice::<$type, _, $name>
+    };
+    (vector zip3 $type:ty, $name:ident) => {
+        zip3_slice::<_, $type, $name>
+    };
+    (vector fold $type:ty, $name:ident) => {
+        fold_fns::<$type, reduce::$name>()
+    };
+    (once map $type:ty, $name:ident) => {
+        map_once::<$type, _, $name>
+    };
+    (once zip $type:ty, $name:ident) => {
+        zip_once::<$type, _, $name>
+    };
+    (once zip3 $type:ty, $name:ident) => {
+        zip3_once::<_, $type, $name>
+    };
+    (once fold $type:ty, $name:ident) => {
+        fold_fns_once::<$type, reduce::$name>()
     };
     (plain map $type:ty, $name:ident) => {
         map_plain::<$type, $name>
@@ -229,23 +249,23 @@ macro_rules! table {
 }
 
 macro_rules! element_kernels {
-    ($($type:ident: $sum:ident $from:ident |$x:ident| $f32:expr, $f64:expr, $i64:expr, $u8:expr, $bool:expr;)+) => {$(
+    ($($type:ident $kind:ident: $sum:ident $from:ident |$x:ident| $f32:expr, $f64:expr, $i64:expr, $u8:expr, $bool:expr;)+) => {$(
         impl ElementKernels for $type {
             fn compare(op: Comparison) -> ZipFn<Self, bool> {
                 table!(op, Comparison, zip $type:
-                    Eq vector, Ne vector, Lt vector, Le vector, Gt vector, Ge vector)
+                    Eq $kind, Ne $kind, Lt $kind, Le $kind, Gt $kind, Ge $kind)
             }
             fn choose() -> Zip3Fn<bool, Self> {
-                zip3_slice::<bool, $type, Where>
+                kernel!($kind zip3 $type, Where)
             }
             fn sum() -> FoldFns<Self, <Self as Element>::Accumulator> {
-                fold_fns::<$type, reduce::$sum>()
+                kernel!($kind fold $type, $sum)
             }
             fn wide_sum() -> FoldFns<Self, <Self as Element>::Accumulator> {
-                fold_fns::<$type, reduce::Count>()
+                kernel!($kind fold $type, Count)
             }
             fn product() -> FoldFns<Self, <Self as Element>::Accumulator> {
-                fold_fns::<$type, reduce::Product>()
+                kernel!($kind fold $type, Product)
             }
             fn cast<U: Element>() -> MapFn<Self, U> {
                 U::$from
@@ -270,41 +290,41 @@ macro_rules! element_kernels {
 }
 
 element_kernels! {
-    f32: Sum cast_from_f32 |x| x, x as f32, x as f32, f32::from(x), f32::from(u8::from(x));
-    f64: Sum cast_from_f64 |x| f64::from(x), x, x as f64, f64::from(x), f64::from(u8::from(x));
-    i64: Count cast_from_i64 |x| x as i64, x as i64, x, i64::from(x), i64::from(x);
-    u8: Count cast_from_u8 |x| x as u8, x as u8, x as u8, x, u8::from(x);
-    bool: Count cast_from_bool |x| x != 0.0, x != 0.0, x != 0, x != 0, x;
+    f32 vector: Sum cast_from_f32 |x| x, x as f32, x as f32, f32::from(x), f32::from(u8::from(x));
+    f64 vector: Sum cast_from_f64 |x| f64::from(x), x, x as f64, f64::from(x), f64::from(u8::from(x));
+    i64 once: Count cast_from_i64 |x| x as i64, x as i64, x, i64::from(x), i64::from(x);
+    u8 once: Count cast_from_u8 |x| x as u8, x as u8, x as u8, x, u8::from(x);
+    bool once: Count cast_from_bool |x| x != 0.0, x != 0.0, x != 0, x != 0, x;
 }
 
 macro_rules! number_kernels {
-    ($type:ident, $division:ident) => {
+    ($type:ident, $kind:ident, $division:ident) => {
         impl NumberKernels for $type {
             fn number_unary(op: NumberUnary) -> MapFn<Self, Self> {
                 table!(op, NumberUnary, map $type:
-                    Neg vector, Abs vector, Sign vector, Square vector)
+                    Neg $kind, Abs $kind, Sign $kind, Square $kind)
             }
             fn number_binary(op: NumberBinary) -> ZipFn<Self, Self> {
                 table!(op, NumberBinary, zip $type:
-                    Add vector, Sub vector, Mul vector, Div $division, Fmod plain,
-                    Remainder plain, Maximum vector, Minimum vector)
+                    Add $kind, Sub $kind, Mul $kind, Div $division, Fmod plain,
+                    Remainder plain, Maximum $kind, Minimum $kind)
             }
             fn clamp() -> Zip3Fn<Self, Self> {
-                zip3_slice::<$type, $type, Clamp>
+                kernel!($kind zip3 $type, Clamp)
             }
             fn largest() -> FoldFns<Self, Self> {
-                fold_fns::<$type, reduce::Largest>()
+                kernel!($kind fold $type, Largest)
             }
             fn smallest() -> FoldFns<Self, Self> {
-                fold_fns::<$type, reduce::Smallest>()
+                kernel!($kind fold $type, Smallest)
             }
         }
     };
 }
-number_kernels!(f32, vector);
-number_kernels!(f64, vector);
-number_kernels!(i64, plain);
-number_kernels!(u8, plain);
+number_kernels!(f32, vector, vector);
+number_kernels!(f64, vector, vector);
+number_kernels!(i64, once, plain);
+number_kernels!(u8, once, plain);
 
 /// The formulas of real numbers, by type: `f64` has vector forms for exp and log alone.
 macro_rules! float_tables {
@@ -342,10 +362,10 @@ float_tables!(f64, plain, plain, plain);
 
 /// The formulas of truth values.
 pub(crate) fn logic(op: Logic) -> ZipFn<bool, bool> {
-    table!(op, Logic, zip bool: And vector, Or vector, Xor vector)
+    table!(op, Logic, zip bool: And once, Or once, Xor once)
 }
 
 /// Negation of truth values.
 pub(crate) fn not() -> MapFn<bool, bool> {
-    map_slice::<bool, bool, Not>
+    map_once::<bool, bool, Not>
 }

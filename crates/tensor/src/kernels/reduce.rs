@@ -73,6 +73,16 @@ pub(crate) fn fold_fns<T: Element, F: Fold<T>>() -> FoldFns<T, F::Total> {
     }
 }
 
+/// [`fold_fns`] compiled once, for the baseline: for the types that are no floats.
+pub(crate) fn fold_fns_once<T: Element, F: Fold<T>>() -> FoldFns<T, F::Total> {
+    FoldFns {
+        slice: |x| FoldSlice::<T, F>(x, PhantomData).run::<false>(),
+        columns: |columns| FoldColumns::<T, F>(columns).run::<false>(),
+        join: F::join,
+        nothing: F::TOTAL,
+    }
+}
+
 struct FoldSlice<'a, T, F>(&'a [T], PhantomData<F>);
 
 impl<T: Element, F: Fold<T>> Kernel for FoldSlice<'_, T, F> {

@@ -9,7 +9,7 @@ use crate::element::{Element, Float, Number};
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::{self, Side};
 use crate::kernels::formulas::{Binary, Comparison, NumberUnary};
-use crate::kernels::reduce::{All, Any, FoldFns, fold_fns, reduce};
+use crate::kernels::reduce::{All, Any, FoldFns, fold_fns_once, reduce};
 use crate::kernels::{ElementKernels, FloatKernels, NumberKernels, softmax};
 use crate::layout::Layout;
 use crate::shape::{Shape, named_dims};
@@ -127,7 +127,7 @@ impl Tensor<bool> {
     /// Whether all elements hold; true where there are none. `torch.all`.
     #[must_use]
     pub fn all(&self) -> Self {
-        Dims::all(self).fold(&fold_fns::<bool, All>(), |all| all)
+        Dims::all(self).fold(&fold_fns_once::<bool, All>(), |all| all)
     }
 
     /// Whether all elements hold, over `dims`. `torch.all`.
@@ -135,13 +135,13 @@ impl Tensor<bool> {
     /// # Errors
     /// [`Error::DimOutOfRange`]; [`Error::InvalidArgument`] if a dim is named twice.
     pub fn all_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
-        Ok(Dims::new("all", self, dims, keepdim)?.fold(&fold_fns::<bool, All>(), |all| all))
+        Ok(Dims::new("all", self, dims, keepdim)?.fold(&fold_fns_once::<bool, All>(), |all| all))
     }
 
     /// Whether any element holds; false where there are none. `torch.any`.
     #[must_use]
     pub fn any(&self) -> Self {
-        Dims::all(self).fold(&fold_fns::<bool, Any>(), |any| any)
+        Dims::all(self).fold(&fold_fns_once::<bool, Any>(), |any| any)
     }
 
     /// Whether any element holds, over `dims`. `torch.any`.
@@ -149,7 +149,7 @@ impl Tensor<bool> {
     /// # Errors
     /// [`Error::DimOutOfRange`]; [`Error::InvalidArgument`] if a dim is named twice.
     pub fn any_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
-        Ok(Dims::new("any", self, dims, keepdim)?.fold(&fold_fns::<bool, Any>(), |any| any))
+        Ok(Dims::new("any", self, dims, keepdim)?.fold(&fold_fns_once::<bool, Any>(), |any| any))
     }
 }
 
