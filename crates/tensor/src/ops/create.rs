@@ -1,4 +1,4 @@
-//! Construction of tensors from sizes and numbers. Random ones are in random.rs.
+//! Construction of tensors from sizes and numbers. Random ones are beside it.
 
 use crate::element::{Element, Float, Number};
 use crate::error::{Error, Result};

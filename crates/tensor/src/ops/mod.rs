@@ -10,6 +10,7 @@ mod elementwise;
 mod index;
 mod join;
 mod linalg;
+mod random;
 mod reduce;
 mod scan;
 mod sort;
