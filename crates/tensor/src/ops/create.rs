@@ -308,9 +308,13 @@ mod tests {
     #[test]
     fn what_memory_does_not_hold_is_an_error() {
         let text = |r: Result<Tensor<u8>>| r.map(|_| ()).unwrap_err().to_string();
+        assert!(text(Tensor::ones([usize::MAX])).starts_with("ones: "));
+        if cfg!(miri) {
+            // Its allocator ends the program where the system's refuses.
+            return;
+        }
         let wanted = "zeros: shape [1125899906842624] has more elements than memory can hold";
         assert_eq!(text(Tensor::zeros([1 << 50])), wanted);
         assert!(Tensor::from([1_i64 << 50]).bincount(0).is_err());
-        assert!(text(Tensor::ones([usize::MAX])).starts_with("ones: "));
     }
 }
