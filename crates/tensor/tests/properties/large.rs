@@ -43,7 +43,7 @@ const NOT_LARGE: [&str; 16] = [
 ];
 
 static POOLS: LazyLock<[ThreadPool; 3]> =
-    LazyLock::new(|| [1, 2, 3].map(|n| ThreadPoolBuilder::new().num_threads(n).build().unwrap()));
+    LazyLock::new(|| [1, 2, 4].map(|n| ThreadPoolBuilder::new().num_threads(n).build().unwrap()));
 
 /// Everything that rounds, is folded, or has tasks of its own.
 fn results<T: Float + Sample>(x: &Tensor<T>) -> Vec<Vec<u64>> {
