@@ -732,13 +732,13 @@ mod archives {
         let good = [
             Entry::stored("a.npy", &array()),
             Entry::deflated("../../etc/passwd.npy", &array()),
-            Entry::deflated("/root/x.npy", &array()),
+            Entry::deflated("/absolute/x.npy", &array()),
             Entry::stored("c:\\x.npy", &array()),
         ];
         let arrays = read(&folder, &zip(&good)).unwrap();
         let names: Vec<&str> = arrays.iter().map(|(name, _)| &name[..]).collect();
         // A name is a name: nothing was created where it points.
-        assert_eq!(names, ["a", "../../etc/passwd", "/root/x", "c:\\x"]);
+        assert_eq!(names, ["a", "../../etc/passwd", "/absolute/x", "c:\\x"]);
         assert!(arrays.iter().all(|(_, a)| bytes_of(a) == array()));
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
         // Behind other data, as in a program that unpacks itself.
