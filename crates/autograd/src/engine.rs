@@ -48,6 +48,8 @@ pub struct Sink<'a, T: Float> {
     delivered: SmallVec<[bool; 2]>,
     shapes: Shapes<'a, T>,
     slots: &'a mut Slots<T>,
+    /// Where a graph is being created: the tape it is created on, and the upstream gradient.
+    recording: Option<(&'a Tape<T>, u32)>,
 }
 
 /// The shapes of the nodes: of the walk's own list, or of a tape that stays.
@@ -61,12 +63,45 @@ impl<T: Float> Sink<'_, T> {
     ///
     /// # Errors
     /// [`Error::GradientShape`] unless the gradient has the parent's shape;
-    /// [`Error::GradientInput`] if there is no parent `i`.
+    /// [`Error::GradientInput`] if there is no parent `i`; [`Error::UntrackedGradient`] if a graph is
+    /// being created and the gradient was not computed from the upstream one with `Var` operations.
     pub fn add(&mut self, i: usize, gradient: Var<T>) -> Result<()> {
         let Some((parent, shape)) = self.wanted(i)? else { return Ok(()) };
         if *gradient.shape() != *shape {
             let (found, expected) = (gradient.shape().to_vec(), shape.to_vec());
             return Err(Error::GradientShape { op: self.name, input: i, found, expected });
+        }
+        self.deliver(i, parent, gradient)
+    }
+
+    /// [`Sink::add`] for a gradient computed on plain values, which has no derivative of its own: an
+    /// operation that uses it has first derivatives only, and a second one is
+    /// [`Error::HighestOrder`].
+    ///
+    /// # Errors
+    /// [`Error::GradientShape`] and [`Error::GradientInput`] as [`Sink::add`].
+    pub fn add_value(&mut self, i: usize, gradient: Tensor<T>) -> Result<()> {
+        let gradient = match self.recording {
+            None => Var::constant(gradient),
+            Some((tape, upstream)) => {
+                let op = self.name;
+                let parents = self.parents.iter().copied().chain([Some(upstream)]).collect();
+                let fail = Box::new(move |_: &Ctx<T>, _, _: &mut Sink<'_, T>| {
+                    Err(Error::HighestOrder { op, order: 1 })
+                });
+                tape.push_op(op, Tag::Plain, parents, SmallVec::new(), gradient, fail)
+            }
+        };
+        self.add(i, gradient)
+    }
+
+    /// Every gradient is linear in the upstream one. While a graph is created that is tracked, so a
+    /// gradient that is not has lost its way: its derivatives would be 0 without a word.
+    fn deliver(&mut self, i: usize, parent: u32, gradient: Var<T>) -> Result<()> {
+        if let Some((tape, _)) = self.recording
+            && !(gradient.is_tracked() && gradient.tape().is_some_and(|t| t.same(tape)))
+        {
+            return Err(Error::UntrackedGradient { op: self.name, input: i });
         }
         self.slots.add(parent, gradient)
     }
@@ -80,7 +115,7 @@ impl<T: Float> Sink<'_, T> {
     pub fn add_broadcast(&mut self, i: usize, gradient: Var<T>) -> Result<()> {
         let Some((parent, shape)) = self.wanted(i)? else { return Ok(()) };
         let fits = *gradient.shape() == *shape;
-        self.slots.add(parent, if fits { gradient } else { gradient.sum_to(&shape)? })
+        self.deliver(i, parent, if fits { gradient } else { gradient.sum_to(&shape)? })
     }
 
     /// Says that the gradient of parent `i` is 0 everywhere.
@@ -173,12 +208,49 @@ impl Origin {
     }
 }
 
+/// Gradients of `Σᵢ ⟨upstreamᵢ, outputsᵢ⟩` in everything tracked: [`Var::backward`] from several
+/// variables at once. Empties the tape. `torch.autograd.backward`.
+///
+/// # Errors
+/// [`Error::NotTracked`], [`Error::ConsumedTape`], [`Error::MixedTapes`];
+/// [`Error::InvalidArgument`] without any output, or for another number of upstream gradients;
+/// [`Error::ShapeMismatch`] for one of another shape than its output.
+pub fn backward<T: Float>(outputs: &[&Var<T>], upstream: &[Tensor<T>]) -> Result<Gradients<T>> {
+    let op = "backward";
+    let Some((tape, _)) = outputs.first().map(|y| y.tracked(op)).transpose()? else {
+        let reason = "are none; name what to differentiate".into();
+        return Err(Error::InvalidArgument { op, name: "outputs", reason });
+    };
+    same_number(op, outputs.len(), upstream.len())?;
+    let mut seeds = Vec::with_capacity(outputs.len());
+    for (y, u) in outputs.iter().zip(upstream) {
+        let (own, index) = y.tracked(op)?;
+        if !own.same(tape) {
+            return Err(Error::MixedTapes { op });
+        }
+        if u.shape() != y.shape() {
+            let (lhs, rhs) = (y.shape().to_vec(), u.shape().to_vec());
+            return Err(Error::ShapeMismatch { op, lhs, rhs });
+        }
+        seeds.push((index, u.clone()));
+    }
+    consume(tape, seeds)
+}
+
+fn same_number(op: &'static str, outputs: usize, upstream: usize) -> Result<()> {
+    if outputs == upstream {
+        return Ok(());
+    }
+    let reason = format!("has {upstream} entries for {outputs} outputs");
+    Err(Error::InvalidArgument { op, name: "grad_outputs", reason })
+}
+
 /// The ordinary backward: consumes the tape.
-pub(crate) fn backward<T: Float>(
+pub(crate) fn consume<T: Float>(
     tape: &Tape<T>,
-    from: u32,
-    seed: Tensor<T>,
+    seeds: Vec<(u32, Tensor<T>)>,
 ) -> Result<Gradients<T>> {
+    let from = seeds.iter().map(|&(i, _)| i).max().unwrap_or(0);
     let epoch = tape.0.epoch.get();
     let mut nodes = std::mem::take(&mut *tape.0.nodes.borrow_mut());
     let bindings = std::mem::take(&mut *tape.0.bindings.borrow_mut());
@@ -188,7 +260,9 @@ pub(crate) fn backward<T: Float>(
     // Nodes above `from` cannot reach it; their saved values go first.
     nodes.truncate(from as usize + 1);
     let mut slots = Slots::new(0, nodes.len() as u32);
-    slots.add(from, Var::constant(seed))?;
+    for (index, seed) in seeds {
+        slots.add(index, Var::constant(seed))?;
+    }
     while let Some(mut node) = nodes.pop() {
         let index = nodes.len() as u32;
         let Some(gradient) = slots.take(index) else { continue };
@@ -212,6 +286,7 @@ pub(crate) fn backward<T: Float>(
             delivered: SmallVec::from_elem(false, ctx.needs.len()),
             shapes: Shapes::Taken(&nodes),
             slots: &mut slots,
+            recording: None,
         };
         backward(&ctx, gradient, &mut sink)?;
         sink.finish()?;
@@ -250,12 +325,8 @@ pub fn grad<T: Float>(
     };
     let outputs_at = outputs.iter().map(|y| place(y)).collect::<Result<Vec<_>>>()?;
     let inputs_at = inputs.iter().map(|x| place(x)).collect::<Result<Vec<_>>>()?;
-    if !grad_outputs.is_empty() && grad_outputs.len() != outputs.len() {
-        return Err(Error::InvalidArgument {
-            op,
-            name: "grad_outputs",
-            reason: format!("has {} entries for {} outputs", grad_outputs.len(), outputs.len()),
-        });
+    if !grad_outputs.is_empty() {
+        same_number(op, outputs.len(), grad_outputs.len())?;
     }
 
     // Nothing above the last output or below the first input takes part.
@@ -272,8 +343,11 @@ pub fn grad<T: Float>(
             Some(g) if create_graph && g.tape().is_some_and(|t| !t.same(tape)) => {
                 return Err(Error::MixedTapes { op });
             }
+            // Tracked, so that every gradient of the walk is: see `Sink::deliver`.
+            Some(g) if create_graph && !g.is_tracked() => tape.var(g.value().clone()),
             Some(g) if create_graph => g.clone(),
             Some(g) => Var::constant(g.value().clone()),
+            None if y.value().numel() == 1 && create_graph => tape.var(y.value().ones_like()),
             None if y.value().numel() == 1 => Var::constant(y.value().ones_like()),
             None => return Err(Error::NotScalar { op, shape: y.shape().to_vec() }),
         };
@@ -298,6 +372,10 @@ pub fn grad<T: Float>(
         {
             return Err(Error::Bypassed { op });
         }
+        let recording = match gradient.tracked(op) {
+            Ok((_, upstream)) if create_graph => Some((tape, upstream)),
+            _ => None,
+        };
         let mut sink = Sink {
             name: open.name,
             parents: &open.parents,
@@ -305,6 +383,7 @@ pub fn grad<T: Float>(
             delivered: SmallVec::from_elem(false, open.ctx.needs.len()),
             shapes: Shapes::OnTape(tape),
             slots: &mut slots,
+            recording,
         };
         open.run(gradient, &mut sink)?;
         sink.finish()?;

@@ -9,10 +9,11 @@ use std::fmt;
 
 use tensor::{Error, Float, Generator, Result, Tensor};
 
+use crate::engine::{backward, grad};
 use crate::tape::Tape;
 use crate::var::Var;
 
-/// Settings of [`gradcheck`].
+/// Settings of [`gradcheck`] and [`gradgradcheck`].
 #[derive(Clone, Debug)]
 pub struct GradcheckOptions {
     /// Largest error relative to the larger of the two derivatives.
@@ -75,6 +76,8 @@ pub struct GradcheckReport {
     pub kinks: Vec<Entry>,
     /// Inputs whose gradient differed between two runs of the same backward.
     pub nondeterministic: Vec<usize>,
+    /// What the inputs are called in print, where they have names.
+    pub names: Vec<String>,
     /// The tolerances that applied.
     pub options: GradcheckOptions,
 }
@@ -84,20 +87,6 @@ impl GradcheckReport {
     pub fn passed(&self) -> bool {
         let judged = self.checked > self.kinks.len() || self.checked == 0;
         judged && self.failures.is_empty() && self.nondeterministic.is_empty()
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.index {
-            Some(index) => write!(f, "input {} at {index:?}", self.input)?,
-            None => write!(f, "input {} along a random direction", self.input)?,
-        }
-        write!(
-            f,
-            ": analytic {:.9e}, numeric {:.9e}, absolute error {:.2e}, relative error {:.2e}",
-            self.analytic, self.numeric, self.absolute, self.relative
-        )
     }
 }
 
@@ -112,28 +101,51 @@ impl fmt::Display for GradcheckReport {
             self.failures.len()
         )?;
         if let Some(worst) = &self.worst {
-            writeln!(f, "  worst: {worst}")?;
+            writeln!(f, "  worst: {}", self.line(worst))?;
         }
         for failure in self.failures.iter().take(5) {
-            writeln!(f, "  wrong: {failure}")?;
+            writeln!(f, "  wrong: {}", self.line(failure))?;
         }
         if self.failures.len() > 5 {
             writeln!(f, "  … and {} more", self.failures.len() - 5)?;
         }
         for kink in self.kinks.iter().take(3) {
-            writeln!(f, "  kink, not judged: {kink}")?;
+            writeln!(f, "  kink, not judged: {}", self.line(kink))?;
         }
-        for input in &self.nondeterministic {
-            writeln!(f, "  two runs of backward gave different gradients for input {input}")?;
+        for &input in &self.nondeterministic {
+            let name = self.name(input);
+            writeln!(f, "  two runs of backward gave different gradients for {name}")?;
         }
         Ok(())
+    }
+}
+
+impl GradcheckReport {
+    fn name(&self, input: usize) -> String {
+        self.names.get(input).cloned().unwrap_or_else(|| format!("input {input}"))
+    }
+
+    fn line(&self, entry: &Entry) -> String {
+        let place = match &entry.index {
+            Some(index) => format!("at {index:?}"),
+            None => "along a random direction".into(),
+        };
+        format!(
+            "{} {place}: analytic {:.9e}, numeric {:.9e}, absolute error {:.2e}, relative error {:.2e}",
+            self.name(entry.input),
+            entry.analytic,
+            entry.numeric,
+            entry.absolute,
+            entry.relative
+        )
     }
 }
 
 /// Compares the gradient of `f` with difference quotients, for every input, under a random upstream
 /// gradient.
 ///
-/// `f` gets one variable for each of `inputs`, and may be called many times.
+/// `f` gets one variable for each of `inputs`, returns one variable or several (an array or a `Vec` of
+/// them), and may be called many times.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for `f32`, unless the options allow it; whatever `f` or its backward
@@ -147,8 +159,11 @@ impl fmt::Display for GradcheckReport {
 /// assert!(report.passed(), "{report}");
 /// # Ok::<(), autograd::Error>(())
 /// ```
-pub fn gradcheck<T: Float>(
-    f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
+///
+/// # Reference
+/// `torch.autograd.gradcheck`.
+pub fn gradcheck<T: Float, O: Into<Vec<Var<T>>>>(
+    f: impl Fn(&[Var<T>]) -> Result<O>,
     inputs: &[Tensor<T>],
     options: &GradcheckOptions,
 ) -> Result<GradcheckReport> {
@@ -163,9 +178,9 @@ pub fn gradcheck<T: Float>(
         let reason = "must be at least 1".into();
         return Err(Error::InvalidArgument { op: "gradcheck", name: "max_elements", reason });
     }
+    let f = |x: &[Var<T>]| f(x).map(Into::into);
     let mut generator = Generator::new(options.seed);
-    let constants: Vec<_> = inputs.iter().cloned().map(Var::constant).collect();
-    let upstream = Tensor::<T>::randn(f(&constants)?.shape(), &mut generator)?;
+    let upstream = random_upstream(&f, inputs, &mut generator)?;
     let analytic = gradients(&f, inputs, &upstream)?;
     let again = gradients(&f, inputs, &upstream)?;
     let bits = |g: &[T]| g.iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
@@ -177,9 +192,11 @@ pub fn gradcheck<T: Float>(
         nondeterministic: (0..inputs.len())
             .filter(|&i| bits(&analytic[i]) != bits(&again[i]))
             .collect(),
+        names: vec![],
         options: options.clone(),
     };
-    let check = Check { f: &f, inputs, upstream: upstream.to_vec(), options };
+    let upstream = upstream.iter().flat_map(Tensor::to_vec).collect();
+    let check = Check { f: &f, inputs, upstream, options };
     for (input, x) in inputs.iter().enumerate() {
         let n = x.numel();
         for k in 0..n.min(options.max_elements) {
@@ -198,20 +215,85 @@ pub fn gradcheck<T: Float>(
     Ok(report)
 }
 
-/// The gradient of each input from one backward; zeros where the output does not depend on it.
-fn gradients<T: Float>(
-    f: &impl Fn(&[Var<T>]) -> Result<Var<T>>,
+/// Compares the second derivatives of `f` with difference quotients of the gradient that
+/// [`grad`] records with `create_graph`, in every input and in the upstream gradients.
+///
+/// In the report the inputs come first, then the upstream gradient of each output.
+///
+/// # Errors
+/// As [`gradcheck`]; [`Error::HighestOrder`] where an operation has no second derivative.
+///
+/// # Examples
+/// ```
+/// use autograd::{gradgradcheck, GradcheckOptions, Tensor};
+/// let x = Tensor::from_vec(vec![0.3_f64, -0.7, 1.1], [3])?;
+/// let report = gradgradcheck(|x| x[0].softmax(0), &[x], &GradcheckOptions::default())?;
+/// assert!(report.passed(), "{report}");
+/// # Ok::<(), autograd::Error>(())
+/// ```
+///
+/// # Reference
+/// `torch.autograd.gradgradcheck`.
+pub fn gradgradcheck<T: Float, O: Into<Vec<Var<T>>>>(
+    f: impl Fn(&[Var<T>]) -> Result<O>,
     inputs: &[Tensor<T>],
-    upstream: &Tensor<T>,
+    options: &GradcheckOptions,
+) -> Result<GradcheckReport> {
+    let f = |x: &[Var<T>]| f(x).map(Into::into);
+    let upstream = random_upstream(&f, inputs, &mut Generator::new(!options.seed))?;
+    let (n, m) = (inputs.len(), upstream.len());
+    let all: Vec<_> = inputs.iter().cloned().chain(upstream).collect();
+    let mut report = gradcheck(|v| gradient_of(&f, &v[..n], &v[n..]), &all, options)?;
+    report.names = (0..n).map(|i| format!("input {i}")).collect();
+    report.names.extend((0..m).map(|i| format!("upstream gradient {i}")));
+    Ok(report)
+}
+
+fn random_upstream<T: Float>(
+    f: &impl Fn(&[Var<T>]) -> Result<Vec<Var<T>>>,
+    inputs: &[Tensor<T>],
+    generator: &mut Generator,
+) -> Result<Vec<Tensor<T>>> {
+    let constants: Vec<_> = inputs.iter().cloned().map(Var::constant).collect();
+    f(&constants)?.iter().map(|y| Tensor::randn(y.shape(), generator)).collect()
+}
+
+/// The recorded gradient of `Σ ⟨upstream, f(inputs)⟩` in the inputs; zeros where there is none.
+pub(crate) fn gradient_of<T: Float>(
+    f: &impl Fn(&[Var<T>]) -> Result<Vec<Var<T>>>,
+    inputs: &[Var<T>],
+    upstream: &[Var<T>],
+) -> Result<Vec<Var<T>>> {
+    // A constant input has no gradient to differentiate: differentiate at a tracked copy.
+    let own = Tape::new();
+    let tape = inputs.iter().chain(upstream).find_map(Var::tape).unwrap_or(&own);
+    let x: Vec<_> = (inputs.iter())
+        .map(|x| if x.is_tracked() { x.clone() } else { tape.var(x.value().clone()) })
+        .collect();
+    let y = f(&x)?;
+    let (y, u): (Vec<_>, Vec<_>) = y.iter().zip(upstream).filter(|(y, _)| y.is_tracked()).unzip();
+    let u: Vec<_> = u.into_iter().cloned().collect();
+    let found = grad(&y, &x.iter().collect::<Vec<_>>(), &u, true)?;
+    let zeros = |x: &Var<T>| tape.constant(x.value().zeros_like());
+    Ok(found.into_iter().zip(&x).map(|(g, x)| g.unwrap_or_else(|| zeros(x))).collect())
+}
+
+/// The gradient of each input from one backward; zeros where no output depends on it.
+fn gradients<T: Float>(
+    f: &impl Fn(&[Var<T>]) -> Result<Vec<Var<T>>>,
+    inputs: &[Tensor<T>],
+    upstream: &[Tensor<T>],
 ) -> Result<Vec<Vec<T>>> {
     let tape = Tape::new();
     let variables: Vec<_> = inputs.iter().map(|x| tape.var(x.clone())).collect();
     let y = f(&variables)?;
-    if !y.is_tracked() {
-        return Err(Error::NotTracked { op: "gradcheck" });
+    let (y, u): (Vec<_>, Vec<_>) = y.iter().zip(upstream).filter(|(y, _)| y.is_tracked()).unzip();
+    if y.is_empty() {
+        return Ok(inputs.iter().map(|x| vec![T::ZERO; x.numel()]).collect());
     }
-    let grads = y.backward_with(upstream)?;
-    let gradient = |x| match grads.wrt(x) {
+    let u: Vec<_> = u.into_iter().cloned().collect();
+    let grads = backward(&y, &u)?;
+    let gradient = |x: &Var<T>| match grads.wrt(x) {
         Ok(g) => Ok(g.to_vec()),
         Err(Error::NoGradient { .. }) => Ok(vec![T::ZERO; x.value().numel()]),
         Err(error) => Err(error),
@@ -222,18 +304,19 @@ fn gradients<T: Float>(
 struct Check<'a, T: Float, F> {
     f: &'a F,
     inputs: &'a [Tensor<T>],
+    /// Of all outputs, one after another.
     upstream: Vec<T>,
     options: &'a GradcheckOptions,
 }
 
-impl<T: Float, F: Fn(&[Var<T>]) -> Result<Var<T>>> Check<'_, T, F> {
+impl<T: Float, F: Fn(&[Var<T>]) -> Result<Vec<Var<T>>>> Check<'_, T, F> {
     /// ⟨u, f(x + h·d)⟩ with d in one input, and Σ|u·f|, which bounds its rounding.
     fn phi(&self, input: usize, direction: &[f64], h: f64) -> Result<(f64, f64)> {
         let mut values = self.inputs.to_vec();
         let moved = values[input].make_mut().iter_mut().zip(direction);
         moved.for_each(|(x, d)| *x = T::from_f64(x.to_f64() + h * d));
         let variables: Vec<_> = values.into_iter().map(Var::constant).collect();
-        let y = (self.f)(&variables)?.into_value().to_vec();
+        let y: Vec<T> = (self.f)(&variables)?.iter().flat_map(|y| y.value().to_vec()).collect();
         let products = y.iter().zip(&self.upstream).map(|(y, u)| y.to_f64() * u.to_f64());
         Ok(products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs())))
     }

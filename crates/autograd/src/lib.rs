@@ -19,11 +19,13 @@ mod engine;
 mod gradcheck;
 mod gradients;
 mod ops;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 mod tape;
 mod var;
 
-pub use engine::{Ctx, Sink, grad};
-pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck};
+pub use engine::{Ctx, Sink, backward, grad};
+pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record};

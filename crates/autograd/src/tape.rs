@@ -10,11 +10,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::SmallVec;
-use tensor::{Error, Float, Result, Shape, Tensor};
+use tensor::{Error, Float, Generator, Result, Shape, Tensor};
 
 use crate::engine::{Ctx, Sink};
 use crate::var::Var;
@@ -62,6 +63,8 @@ pub(crate) struct Saved<T: Float> {
 
 pub(crate) struct Node<T: Float> {
     pub(crate) name: &'static str,
+    /// The line of the caller's code that recorded it.
+    pub(crate) location: &'static Location<'static>,
     pub(crate) tag: Tag,
     pub(crate) shape: Shape,
     /// `None` for operands that are not tracked.
@@ -77,6 +80,10 @@ pub(crate) struct Inner<T: Float> {
     pub(crate) nodes: RefCell<Vec<Node<T>>>,
     pub(crate) bindings: RefCell<BTreeMap<ParameterId, u32>>,
     pub(crate) epoch: Cell<u32>,
+    /// The seed of training mode; `None` in evaluation.
+    pub(crate) seed: Option<u64>,
+    /// Generators handed out so far: which stream of the seed comes next.
+    pub(crate) streams: Cell<u64>,
     /// Unique in the process, so that gradients can name their tape without holding it.
     pub(crate) id: u64,
 }
@@ -126,18 +133,45 @@ pub(crate) enum Place {
 }
 
 impl<T: Float> Tape<T> {
-    /// An empty tape.
+    /// An empty tape, in evaluation mode: dropout does nothing.
     pub fn new() -> Self {
+        Self::with_seed(None)
+    }
+
+    /// An empty tape in training mode. What is random in a step (dropout) draws from this seed: the
+    /// same seed and the same calls give the same numbers.
+    pub fn training(seed: u64) -> Self {
+        Self::with_seed(Some(seed))
+    }
+
+    fn with_seed(seed: Option<u64>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Tape(Rc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             nodes: RefCell::new(Vec::new()),
             bindings: RefCell::new(BTreeMap::new()),
             epoch: Cell::new(0),
+            seed,
+            streams: Cell::new(0),
         }))
     }
 
+    /// Whether this is a step of training; see [`Tape::training`].
+    pub fn is_training(&self) -> bool {
+        self.0.seed.is_some()
+    }
+
+    /// Random numbers for one call of an operation, none of which another call gets; `None` in
+    /// evaluation mode, where an operation must not be random.
+    pub fn generator(&self) -> Option<Generator> {
+        let seed = self.0.seed?;
+        let stream = self.0.streams.get();
+        self.0.streams.set(stream.wrapping_add(1));
+        Some(Generator::with_stream(seed, stream))
+    }
+
     /// A tracked variable: gradients with respect to it can be asked for.
+    #[track_caller]
     pub fn var(&self, value: Tensor<T>) -> Var<T> {
         let index = self.push_leaf(Shape::from(value.shape()));
         Var::new(value, Some(self.node(index)))
@@ -153,6 +187,7 @@ impl<T: Float> Tape<T> {
     ///
     /// Where `value` has another shape than at the first call, there is no gradient that would fit
     /// both: the variable is stale, and backward from anything computed with it is an error.
+    #[track_caller]
     pub fn bind(&self, id: ParameterId, value: &Tensor<T>) -> Var<T> {
         let bound = self.0.bindings.borrow().get(&id).copied();
         let fits = |i: u32| *self.0.nodes.borrow()[i as usize].shape == *value.shape();
@@ -160,11 +195,14 @@ impl<T: Float> Tape<T> {
             let node = NodeRef { tape: self.clone(), place: Place::Stale };
             return Var::new(value.clone(), Some(node));
         }
-        let index = bound.unwrap_or_else(|| {
-            let index = self.push_leaf(Shape::from(value.shape()));
-            self.0.bindings.borrow_mut().insert(id, index);
-            index
-        });
+        let index = match bound {
+            Some(index) => index,
+            None => {
+                let index = self.push_leaf(Shape::from(value.shape()));
+                self.0.bindings.borrow_mut().insert(id, index);
+                index
+            }
+        };
         Var::new(value.clone(), Some(self.node(index)))
     }
 
@@ -202,9 +240,11 @@ impl<T: Float> Tape<T> {
         NodeRef { tape: self.clone(), place }
     }
 
+    #[track_caller]
     fn push_leaf(&self, shape: Shape) -> u32 {
         self.push(Node {
             name: "leaf",
+            location: Location::caller(),
             tag: Tag::Plain,
             shape,
             parents: SmallVec::new(),
@@ -213,6 +253,30 @@ impl<T: Float> Tape<T> {
             leaf: true,
             retain: true,
         })
+    }
+
+    #[track_caller]
+    pub(crate) fn push_op(
+        &self,
+        name: &'static str,
+        tag: Tag,
+        parents: SmallVec<[Option<u32>; 2]>,
+        saved: SmallVec<[Saved<T>; 2]>,
+        value: Tensor<T>,
+        backward: Backward<T>,
+    ) -> Var<T> {
+        let index = self.push(Node {
+            name,
+            location: Location::caller(),
+            tag,
+            shape: Shape::from(value.shape()),
+            parents,
+            saved,
+            backward: Some(backward),
+            leaf: false,
+            retain: false,
+        });
+        Var::new(value, Some(self.node(index)))
     }
 
     fn push(&self, node: Node<T>) -> u32 {
@@ -281,6 +345,7 @@ pub enum Save<'a, T: Float> {
 /// assert_eq!(grads.wrt(&x)?.item()?, 6.0);
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn record<T: Float, const P: usize, const M: usize>(
     name: &'static str,
     parents: [Option<&NodeRef<T>>; P],
@@ -291,6 +356,7 @@ pub fn record<T: Float, const P: usize, const M: usize>(
     record_tagged(name, Tag::Plain, parents, saved, value, backward)
 }
 
+#[track_caller]
 pub(crate) fn record_tagged<T: Float, const P: usize, const M: usize>(
     name: &'static str,
     tag: Tag,
@@ -331,17 +397,7 @@ pub(crate) fn record_tagged<T: Float, const P: usize, const M: usize>(
         }
         kept.push(Saved { value: needed.clone(), node: index(place) });
     }
-    let index = tape.push(Node {
-        name,
-        tag,
-        shape: Shape::from(value.shape()),
-        parents,
-        saved: kept,
-        backward: Some(Box::new(backward)),
-        leaf: false,
-        retain: false,
-    });
-    Ok(Var::new(value, Some(tape.node(index))))
+    Ok(tape.push_op(name, tag, parents, kept, value, Box::new(backward)))
 }
 
 /// The tape that all parents with a tape share.

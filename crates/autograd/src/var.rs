@@ -20,6 +20,14 @@ impl<T: Float> Clone for Var<T> {
     }
 }
 
+/// One output where several may be: what takes `impl Into<Vec<Var<T>>>` takes a variable, an array of
+/// them, or a `Vec`.
+impl<T: Float> From<Var<T>> for Vec<Var<T>> {
+    fn from(x: Var<T>) -> Self {
+        vec![x]
+    }
+}
+
 impl<T: Float> fmt::Debug for Var<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Var({:?}{})", self.value, if self.is_tracked() { ", tracked" } else { "" })
@@ -128,7 +136,7 @@ impl<T: Float> Var<T> {
                 rhs: upstream.shape().to_vec(),
             });
         }
-        engine::backward(tape, index, upstream.clone())
+        engine::consume(tape, vec![(index, upstream.clone())])
     }
 
     /// Tape and node of a tracked variable.

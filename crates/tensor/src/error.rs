@@ -77,6 +77,17 @@ pub enum Error {
     /// A backward function delivered a gradient for no input of the operation, or none for one.
     #[error("{op}: backward {reason} input {input}")]
     GradientInput { op: &'static str, input: usize, reason: &'static str },
+    /// A backward function under `create_graph` delivered a gradient that no further derivative would
+    /// reach.
+    #[error(
+        "{op}: backward computed the gradient of input {input} apart from the upstream gradient's variable, so that its derivative would be lost; write it with `Var` operations, or deliver plain values with `add_value`"
+    )]
+    UntrackedGradient { op: &'static str, input: usize },
+    /// A derivative of a higher order than the operation has.
+    #[error(
+        "{op}: has derivatives of order {order} at most, because its backward works on plain values; write it with `Var` operations to differentiate further"
+    )]
+    HighestOrder { op: &'static str, order: u32 },
     /// Parameters that a step should update but that received no gradient.
     #[error("{op}: no gradient for {}", .parameters.join(", "))]
     MissingGradient { op: &'static str, parameters: Vec<String> },

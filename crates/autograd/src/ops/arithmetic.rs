@@ -14,6 +14,7 @@ use crate::var::Var;
 type Node<'a, T> = Option<&'a NodeRef<T>>;
 
 /// `z = x + y`: dx = g, dy = g. Saves nothing.
+#[track_caller]
 fn add<T: Float>(x: Node<'_, T>, y: Node<'_, T>, z: Tensor<T>) -> Result<Var<T>> {
     record("add", [x, y], [], z, |ctx, g, sink| {
         if ctx.needs(0) && ctx.needs(1) {
@@ -26,6 +27,7 @@ fn add<T: Float>(x: Node<'_, T>, y: Node<'_, T>, z: Tensor<T>) -> Result<Var<T>>
 }
 
 /// `z = x − y`: dx = g, dy = −g. Saves nothing.
+#[track_caller]
 fn sub<T: Float>(x: Node<'_, T>, y: Node<'_, T>, z: Tensor<T>) -> Result<Var<T>> {
     record("sub", [x, y], [], z, |ctx, g, sink| {
         if ctx.needs(1) {
@@ -36,6 +38,7 @@ fn sub<T: Float>(x: Node<'_, T>, y: Node<'_, T>, z: Tensor<T>) -> Result<Var<T>>
 }
 
 /// `z = x·y`: dx = g·y, dy = g·x. Saves the factor of each tracked operand.
+#[track_caller]
 fn mul<T: Float>(x: &Var<T>, y: &Var<T>, z: Tensor<T>) -> Result<Var<T>> {
     let nodes = [x.node(), y.node()];
     match (x.is_tracked(), y.is_tracked()) {
@@ -58,6 +61,7 @@ fn mul<T: Float>(x: &Var<T>, y: &Var<T>, z: Tensor<T>) -> Result<Var<T>> {
 }
 
 /// `z = x/y`: dx = g/y, dy = −g·z/y. Saves y, and z where y is tracked.
+#[track_caller]
 fn div<T: Float>(x: &Var<T>, y: &Var<T>, z: Tensor<T>) -> Result<Var<T>> {
     let nodes = [x.node(), y.node()];
     if !y.is_tracked() {
@@ -81,6 +85,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::MixedTapes`](crate::Error::MixedTapes).
+    #[track_caller]
     pub fn checked_add(&self, rhs: &Self) -> Result<Self> {
         add(self.node(), rhs.node(), self.value().checked_add(rhs.value())?)
     }
@@ -90,6 +95,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// As [`Var::checked_add`].
+    #[track_caller]
     pub fn checked_sub(&self, rhs: &Self) -> Result<Self> {
         sub(self.node(), rhs.node(), self.value().checked_sub(rhs.value())?)
     }
@@ -99,6 +105,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// As [`Var::checked_add`].
+    #[track_caller]
     pub fn checked_mul(&self, rhs: &Self) -> Result<Self> {
         mul(self, rhs, self.value().checked_mul(rhs.value())?)
     }
@@ -108,6 +115,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// As [`Var::checked_add`].
+    #[track_caller]
     pub fn checked_div(&self, rhs: &Self) -> Result<Self> {
         div(self, rhs, self.value().checked_div(rhs.value())?)
     }
@@ -218,26 +226,31 @@ saving_operator!(Mul, mul, checked_mul);
 saving_operator!(Div, div, checked_div);
 
 /// `x + c` and `x − c`: dx = g.
+#[track_caller]
 fn shift<T: Float>(x: Node<'_, T>, y: Tensor<T>) -> Var<T> {
     total(record("add_scalar", [x], [], y, |_, g, sink| sink.add(0, g)))
 }
 
 /// `y = x/c`: dx = g/c. (Not g·(1/c), which may overflow.)
+#[track_caller]
 fn unscale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
     total(record("div_scalar", [x], [], y, move |_, g, sink| sink.add(0, g / c)))
 }
 
 /// `y = c·x`: dx = c·g.
+#[track_caller]
 fn scale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
     total(record("mul_scalar", [x], [], y, move |_, g, sink| sink.add(0, g * c)))
 }
 
 /// `c − x` and `−x`: dx = −g.
+#[track_caller]
 fn negate<T: Float>(x: Node<'_, T>, y: Tensor<T>) -> Var<T> {
     total(record("neg", [x], [], y, |_, g, sink| sink.add(0, -g)))
 }
 
 /// `y = c/x`: dx = −g·y/x. Saves input and output.
+#[track_caller]
 fn reciprocal<T: Float>(x: &Var<T>, y: Tensor<T>) -> Var<T> {
     let saved = [Save::Input(x), Save::Output];
     total(record("scalar_div", [x.node()], saved, y, |ctx, g, sink| {
@@ -250,6 +263,7 @@ macro_rules! scalar_right {
     ($trait:ident, $method:ident, |$node:ident, $y:ident, $c:ident| $record:expr) => {
         impl<T: Float> $trait<T> for &Var<T> {
             type Output = Var<T>;
+            #[track_caller]
             fn $method(self, $c: T) -> Var<T> {
                 let ($node, $y) = (self.node(), self.value().$method($c));
                 $record
@@ -257,6 +271,7 @@ macro_rules! scalar_right {
         }
         impl<T: Float> $trait<T> for Var<T> {
             type Output = Var<T>;
+            #[track_caller]
             fn $method(self, $c: T) -> Var<T> {
                 let (x, node) = self.into_parts();
                 let ($node, $y) = (node.as_ref(), x.$method($c));
@@ -276,24 +291,28 @@ macro_rules! scalar_left {
     ($type:ident) => {
         impl Add<&Var<$type>> for $type {
             type Output = Var<$type>;
+            #[track_caller]
             fn add(self, x: &Var<$type>) -> Var<$type> {
                 shift(x.node(), self + x.value())
             }
         }
         impl Sub<&Var<$type>> for $type {
             type Output = Var<$type>;
+            #[track_caller]
             fn sub(self, x: &Var<$type>) -> Var<$type> {
                 negate(x.node(), self - x.value())
             }
         }
         impl Mul<&Var<$type>> for $type {
             type Output = Var<$type>;
+            #[track_caller]
             fn mul(self, x: &Var<$type>) -> Var<$type> {
                 scale(x.node(), self * x.value(), self)
             }
         }
         impl Div<&Var<$type>> for $type {
             type Output = Var<$type>;
+            #[track_caller]
             fn div(self, x: &Var<$type>) -> Var<$type> {
                 reciprocal(x, self / x.value())
             }
@@ -306,6 +325,7 @@ macro_rules! scalar_left {
     (@owned $type:ident, $trait:ident, $method:ident) => {
         impl $trait<Var<$type>> for $type {
             type Output = Var<$type>;
+            #[track_caller]
             fn $method(self, x: Var<$type>) -> Var<$type> {
                 self.$method(&x)
             }
@@ -318,6 +338,7 @@ scalar_left!(f64);
 
 impl<T: Float> Neg for &Var<T> {
     type Output = Var<T>;
+    #[track_caller]
     fn neg(self) -> Var<T> {
         negate(self.node(), -self.value())
     }
@@ -325,36 +346,38 @@ impl<T: Float> Neg for &Var<T> {
 
 impl<T: Float> Neg for Var<T> {
     type Output = Var<T>;
+    #[track_caller]
     fn neg(self) -> Var<T> {
         let (x, node) = self.into_parts();
         negate(node.as_ref(), -x)
     }
 }
 
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::binary("checked_add", |x, y| x.checked_add(y)),
+        Row::binary("checked_sub", |x, y| x.checked_sub(y)),
+        Row::binary("checked_mul", |x, y| x.checked_mul(y)),
+        Row::binary("checked_div", |x, y| x.checked_div(&(y * y + 1.0))),
+        Row::binary("operators by value", |x, y| {
+            Ok((x.clone() + y - x.clone() * y) / (y.clone() * y.clone() + 1.0))
+        }),
+        Row::binary("operators by reference", |x, y| {
+            Ok(x - (y.clone() - x) * (x + y.clone()) / (y * y + 2.0))
+        }),
+        Row::unary("scalars", |x| Ok(2.0 - (x * 3.0 + 1.0) / 4.0 - 0.5 + 2.0 * x + 1.0 * -x)),
+        Row::unary("scalar / x", |x| Ok(3.0 / (x * x + 1.0))),
+        Row::unary("same operand twice", |x| x.checked_mul(x)?.checked_add(x)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::table::{Row, check};
     use crate::tape::Tape;
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::binary("checked_add", |x, y| x.checked_add(y)),
-            Row::binary("checked_sub", |x, y| x.checked_sub(y)),
-            Row::binary("checked_mul", |x, y| x.checked_mul(y)),
-            Row::binary("checked_div", |x, y| x.checked_div(&(y * y + 1.0))),
-            Row::binary("operators by value", |x, y| {
-                Ok((x.clone() + y - x.clone() * y) / (y.clone() * y.clone() + 1.0))
-            }),
-            Row::binary("operators by reference", |x, y| {
-                Ok(x - (y.clone() - x) * (x + y.clone()) / (y * y + 2.0))
-            }),
-            Row::unary("scalars", |x| Ok(2.0 - (x * 3.0 + 1.0) / 4.0 - 0.5 + 2.0 * x + 1.0 * -x)),
-            Row::unary("scalar / x", |x| Ok(3.0 / (x * x + 1.0))),
-            Row::unary("same operand twice", |x| x.checked_mul(x)?.checked_add(x)),
-        ]);
-    }
 
     #[test]
     fn operands_of_two_tapes_are_refused() {

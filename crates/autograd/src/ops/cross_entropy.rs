@@ -258,6 +258,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Reference
     /// `torch.nn.functional.cross_entropy`; label smoothing: Szegedy et al., arXiv 1512.00567.
+    #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
         let plan = Plan::new("cross_entropy", self.value(), target, options)?;
         self.fused_cross_entropy(plan, Tag::Plain)
@@ -293,6 +294,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Reference
     /// `torch.nn.functional.nll_loss`, which has no smoothing.
+    #[track_caller]
     pub fn nll_loss(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
         let plan = Plan::new("nll_loss", self.value(), target, options)?;
         if let Some((logits, past)) = self.fusable_logits(plan.dim) {
@@ -373,66 +375,69 @@ impl<T: Float> Fused<T> {
     }
 }
 
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    let mut rows = Vec::new();
+    for options in all_options() {
+        for (shape, target) in
+            [(&[4][..], &[][..]), (&[3, 4], &[3]), (&[2, 4, 3], &[2, 3]), (&[0, 4], &[0])]
+        {
+            let (o, t) = (options.clone(), targets(target));
+            rows.push(Row::of("cross_entropy", &[shape], move |x| x[0].cross_entropy(&t, &o)));
+            let (o, t) = (options.clone(), targets(target));
+            rows.push(Row::of("nll_loss", &[shape], move |x| x[0].nll_loss(&t, &o)));
+            let (o, t) = (options.clone(), targets(target));
+            rows.push(Row::of("nll_loss", &[shape], move |x| {
+                x[0].log_softmax(if x[0].value().rank() == 1 { 0 } else { 1 })?.nll_loss(&t, &o)
+            }));
+        }
+    }
+    let t = targets(&[3]);
+    rows.push(Row::of("cross_entropy", &[&[4, 3]], move |x| {
+        x[0].transpose(0, 1)?.cross_entropy(&t, &ClassOptions::default())
+    }));
+    let t = targets(&[3]);
+    rows.push(Row::of("cross_entropy", &[&[1, 4]], move |x| {
+        x[0].expand([3, 4])?.cross_entropy(&t, &ClassOptions::default())
+    }));
+    rows
+}
+
+#[cfg(any(test, feature = "suite"))]
+fn all_options() -> Vec<ClassOptions<f64>> {
+    let weight = Tensor::from([0.5, 0.0, 2.0, 1.25]);
+    let mut all = Vec::new();
+    for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum, Reduction::Divisor(2.5)] {
+        for label_smoothing in [0.0, 0.1, 1.0] {
+            for weight in [None, Some(weight.clone())] {
+                for ignore_index in [None, Some(2)] {
+                    all.push(ClassOptions {
+                        weight: weight.clone(),
+                        ignore_index,
+                        reduction,
+                        label_smoothing,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+#[cfg(any(test, feature = "suite"))]
+fn targets(shape: &[usize]) -> Tensor<i64> {
+    let n = shape.iter().product::<usize>();
+    let classes = (0..n as i64).map(|i| (i * 3 + 3) % 4).collect();
+    Tensor::from_vec(classes, shape).expect("as many classes as the shape has elements")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::grad;
-    use crate::ops::table::{Row, check};
     use crate::tape::Tape;
-
-    fn all_options() -> Vec<ClassOptions<f64>> {
-        let weight = Tensor::from_vec(vec![0.5, 0.0, 2.0, 1.25], [4]).unwrap();
-        let mut all = Vec::new();
-        for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum, Reduction::Divisor(2.5)]
-        {
-            for label_smoothing in [0.0, 0.1, 1.0] {
-                for weight in [None, Some(weight.clone())] {
-                    for ignore_index in [None, Some(2)] {
-                        all.push(ClassOptions {
-                            weight: weight.clone(),
-                            ignore_index,
-                            reduction,
-                            label_smoothing,
-                        });
-                    }
-                }
-            }
-        }
-        all
-    }
-
-    fn targets(shape: &[usize]) -> Tensor<i64> {
-        let n = shape.iter().product::<usize>();
-        Tensor::from_vec((0..n as i64).map(|i| (i * 3 + 3) % 4).collect(), shape).unwrap()
-    }
-
-    #[test]
-    fn gradients() {
-        let mut rows = Vec::new();
-        for options in all_options() {
-            for (shape, target) in
-                [(&[4][..], &[][..]), (&[3, 4], &[3]), (&[2, 4, 3], &[2, 3]), (&[0, 4], &[0])]
-            {
-                let (o, t) = (options.clone(), targets(target));
-                rows.push(Row::of("cross_entropy", &[shape], move |x| x[0].cross_entropy(&t, &o)));
-                let (o, t) = (options.clone(), targets(target));
-                rows.push(Row::of("nll_loss", &[shape], move |x| x[0].nll_loss(&t, &o)));
-                let (o, t) = (options.clone(), targets(target));
-                rows.push(Row::of("nll_loss", &[shape], move |x| {
-                    x[0].log_softmax(if x[0].value().rank() == 1 { 0 } else { 1 })?.nll_loss(&t, &o)
-                }));
-            }
-        }
-        let t = targets(&[3]);
-        rows.push(Row::of("cross_entropy", &[&[4, 3]], move |x| {
-            x[0].transpose(0, 1)?.cross_entropy(&t, &ClassOptions::default())
-        }));
-        let t = targets(&[3]);
-        rows.push(Row::of("cross_entropy", &[&[1, 4]], move |x| {
-            x[0].expand([3, 4])?.cross_entropy(&t, &ClassOptions::default())
-        }));
-        check(&rows);
-    }
 
     #[test]
     fn the_composition_records_the_fused_node_with_the_same_bits() {

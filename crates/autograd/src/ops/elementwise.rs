@@ -9,12 +9,14 @@ use crate::var::Var;
 impl<T: Float> Var<T> {
     /// Exponential: `y = eˣ`, `dx = g·y`. Saves the output. Any order. `torch.exp`.
     #[must_use]
+    #[track_caller]
     pub fn exp(&self) -> Self {
         self.unary_from_output("exp", Tensor::exp, |y, g| g * y)
     }
 
     /// Natural logarithm: `y = ln x`, `dx = g/x`. Saves the input. Any order. `torch.log`.
     #[must_use]
+    #[track_caller]
     pub fn log(&self) -> Self {
         self.unary_from_input("log", Tensor::log, |x, g| g / x)
     }
@@ -22,26 +24,30 @@ impl<T: Float> Var<T> {
     /// Hyperbolic tangent: `y = tanh x`, `dx = g·(1 − y²)`. Saves the output. Any order.
     /// `torch.tanh`.
     #[must_use]
+    #[track_caller]
     pub fn tanh(&self) -> Self {
-        self.unary_fused("tanh", Tensor::tanh, Tensor::tanh_backward, |y, g| {
+        self.unary_fused("tanh", Save::Output, Tensor::tanh, Tensor::tanh_backward, |y, g| {
             let slope = -(&y * &y) + T::ONE;
-            g * slope
+            Ok(g * slope)
         })
     }
 
     /// Logistic function: `y = 1/(1 + e⁻ˣ)`, `dx = g·y·(1 − y)`. Saves the output. Any order.
     /// `torch.sigmoid`.
     #[must_use]
+    #[track_caller]
     pub fn sigmoid(&self) -> Self {
-        self.unary_fused("sigmoid", Tensor::sigmoid, Tensor::sigmoid_backward, |y, g| {
+        let fused = Tensor::sigmoid_backward;
+        self.unary_fused("sigmoid", Save::Output, Tensor::sigmoid, fused, |y, g| {
             let slope = -&y + T::ONE;
-            g * y * slope
+            Ok(g * y * slope)
         })
     }
 
     /// Rectifier: `y = max(x, 0)`, `dx = g·[x > 0]` (0 at 0, as PyTorch). Saves the output. Any
     /// order. `torch.relu`.
     #[must_use]
+    #[track_caller]
     pub fn relu(&self) -> Self {
         self.unary("relu", Save::Output, Tensor::relu, |_, y, g| g.threshold_backward(y.value()))
     }
@@ -57,18 +63,15 @@ impl<T: Float> Var<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::ops::table::{Row, check};
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::unary("exp", |x| Ok(x.exp())),
-            Row::positive("log", |x| Ok(x.log())),
-            Row::unary("tanh", |x| Ok(x.tanh())),
-            Row::unary("sigmoid", |x| Ok(x.sigmoid())),
-            Row::unary("relu", |x| Ok(x.relu())),
-        ]);
-    }
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::unary("exp", |x| Ok(x.exp())),
+        Row::unary("log", |x| Ok(x.log())).positive(),
+        Row::unary("tanh", |x| Ok(x.tanh())),
+        Row::unary("sigmoid", |x| Ok(x.sigmoid())),
+        Row::unary("relu", |x| Ok(x.relu())),
+    ]
 }

@@ -20,6 +20,7 @@ impl<T: Float> Var<T> {
     /// [`Error::InnerDimensions`](crate::Error::InnerDimensions) if the K differ,
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if leading dims do not broadcast,
     /// [`Error::RankMismatch`](crate::Error::RankMismatch) for rank 0.
+    #[track_caller]
     pub fn matmul(&self, rhs: &Self) -> Result<Self> {
         if self.value().rank() == 1 && rhs.value().rank() > 0 {
             let row = self.unsqueeze(0)?.matmul(rhs)?;
@@ -65,6 +66,7 @@ impl<T: Float> Var<T> {
     /// [`Error::InnerDimensions`](crate::Error::InnerDimensions) if the K differ,
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for b,
     /// [`Error::RankMismatch`](crate::Error::RankMismatch) for W or an x of rank 0.
+    #[track_caller]
     pub fn linear(&self, w: &Self, b: Option<&Self>) -> Result<Self> {
         let y = self.value().linear(w.value(), b.map(Var::value))?;
         let nodes = [self.node(), w.node(), b.and_then(Var::node)];
@@ -91,30 +93,27 @@ impl<T: Float> Var<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::ops::table::{Row, check};
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::of("matmul", &[&[3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[2, 1, 3, 4], &[3, 4, 2]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[2, 3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[4], &[4]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[4], &[2, 4, 3]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[2, 3, 4], &[4]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[3, 4], &[2, 4]], |x| x[0].matmul(&x[1].transpose(0, 1)?)),
-            Row::of("matmul", &[&[3, 3]], |x| x[0].matmul(&x[0])),
-            Row::of("matmul", &[&[2, 0], &[0, 3]], |x| x[0].matmul(&x[1])),
-            Row::of("matmul", &[&[3, 1], &[4, 2]], |x| x[0].expand([3, 4])?.matmul(&x[1])),
-            Row::of("linear", &[&[5, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
-            Row::of("linear", &[&[2, 2, 3], &[4, 3], &[4]], |x| x[0].linear(&x[1], Some(&x[2]))),
-            Row::of("linear", &[&[3], &[2, 3]], |x| x[0].linear(&x[1], None)),
-            Row::of("linear", &[&[3, 5], &[3, 2], &[1]], |x| {
-                x[0].transpose(0, 1)?.linear(&x[1].transpose(0, 1)?, Some(&x[2].expand([2])?))
-            }),
-            Row::of("linear", &[&[0, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
-        ]);
-    }
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::of("matmul", &[&[3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[2, 1, 3, 4], &[3, 4, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[2, 3, 4], &[4, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[4], &[4]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[4], &[2, 4, 3]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[2, 3, 4], &[4]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[3, 4], &[2, 4]], |x| x[0].matmul(&x[1].transpose(0, 1)?)),
+        Row::of("matmul", &[&[3, 3]], |x| x[0].matmul(&x[0])),
+        Row::of("matmul", &[&[2, 0], &[0, 3]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[3, 1], &[4, 2]], |x| x[0].expand([3, 4])?.matmul(&x[1])),
+        Row::of("linear", &[&[5, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
+        Row::of("linear", &[&[2, 2, 3], &[4, 3], &[4]], |x| x[0].linear(&x[1], Some(&x[2]))),
+        Row::of("linear", &[&[3], &[2, 3]], |x| x[0].linear(&x[1], None)),
+        Row::of("linear", &[&[3, 5], &[3, 2], &[1]], |x| {
+            x[0].transpose(0, 1)?.linear(&x[1].transpose(0, 1)?, Some(&x[2].expand([2])?))
+        }),
+        Row::of("linear", &[&[0, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
+    ]
 }

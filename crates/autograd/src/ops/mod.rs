@@ -17,6 +17,7 @@ use crate::var::Var;
 
 impl<T: Float> Var<T> {
     /// An element-wise function whose derivative needs the input: `dx = derivative(x, g)`.
+    #[track_caller]
     fn unary_from_input(
         &self,
         name: &'static str,
@@ -27,6 +28,7 @@ impl<T: Float> Var<T> {
     }
 
     /// An element-wise function whose derivative needs the output: `dx = derivative(y, g)`.
+    #[track_caller]
     fn unary_from_output(
         &self,
         name: &'static str,
@@ -36,22 +38,26 @@ impl<T: Float> Var<T> {
         self.unary(name, Save::Output, forward, move |_, y, g| Ok(derivative(y, g)))
     }
 
-    /// [`Var::unary_from_output`] with a kernel `fused(g, y)` for the ordinary backward.
+    /// [`Var::unary_from_input`] or [`Var::unary_from_output`], as `save` says, with a kernel
+    /// `fused(g, saved)` for the ordinary backward.
+    #[track_caller]
     fn unary_fused(
         &self,
         name: &'static str,
+        save: Save<'_, T>,
         forward: impl Fn(&Tensor<T>) -> Tensor<T>,
         fused: impl Fn(&Tensor<T>, &Tensor<T>) -> Result<Tensor<T>> + Send + 'static,
-        derivative: impl Fn(Var<T>, Var<T>) -> Var<T> + Send + 'static,
+        derivative: impl Fn(Var<T>, Var<T>) -> Result<Var<T>> + Send + 'static,
     ) -> Self {
-        self.unary(name, Save::Output, forward, move |ctx, y, g| {
+        self.unary(name, save, forward, move |ctx, saved, g| {
             if ctx.create_graph() {
-                return Ok(derivative(y, g));
+                return derivative(saved, g);
             }
-            Ok(Var::constant(fused(g.value(), y.value())?))
+            Ok(Var::constant(fused(g.value(), saved.value())?))
         })
     }
 
+    #[track_caller]
     fn unary(
         &self,
         name: &'static str,
@@ -74,5 +80,19 @@ fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod table;
+/// The rows of every file.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    [
+        arithmetic::rows(),
+        cross_entropy::rows(),
+        elementwise::rows(),
+        linear::rows(),
+        reduce::rows(),
+        softmax::rows(),
+        views::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

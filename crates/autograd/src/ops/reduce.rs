@@ -9,6 +9,7 @@ use crate::var::Var;
 impl<T: Float> Var<T> {
     /// Sum of all elements, of rank 0: `dx_i = g`. Saves nothing. Any order. `torch.sum`.
     #[must_use]
+    #[track_caller]
     pub fn sum(&self) -> Self {
         let shape = Shape::from(self.shape());
         total(record("sum", [self.node()], [], self.value().sum(), move |_, g, sink| {
@@ -19,6 +20,7 @@ impl<T: Float> Var<T> {
     /// Mean of all n elements, of rank 0: `dx_i = g/n`; NaN for n = 0. Saves nothing. Any order.
     /// `torch.mean`.
     #[must_use]
+    #[track_caller]
     pub fn mean(&self) -> Self {
         let shape = Shape::from(self.shape());
         let share = share::<T>(self.value().numel());
@@ -33,6 +35,7 @@ impl<T: Float> Var<T> {
     /// # Errors
     /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange);
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if a dim is named twice.
+    #[track_caller]
     pub fn sum_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
         let y = self.value().sum_dim(dims, keepdim)?;
         let (kept, shape) = (self.keepdim_shape(dims)?, Shape::from(self.shape()));
@@ -46,6 +49,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// As [`Var::sum_dim`].
+    #[track_caller]
     pub fn mean_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
         let y = self.value().mean_dim(dims, keepdim)?;
         let (kept, shape) = (self.keepdim_shape(dims)?, Shape::from(self.shape()));
@@ -61,6 +65,7 @@ impl<T: Float> Var<T> {
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `shape` does not broadcast to the
     /// shape of `self`.
+    #[track_caller]
     pub fn sum_to(&self, shape: &[usize]) -> Result<Self> {
         let own = Shape::from(self.shape());
         record("sum_to", [self.node()], [], self.value().sum_to(shape)?, move |_, g, sink| {
@@ -83,24 +88,21 @@ fn share<T: Float>(n: usize) -> T {
     if n == 0 { T::ZERO } else { T::from_f64(1.0 / n as f64) }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::ops::table::{Row, check};
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::unary("sum", |x| Ok(x.sum())),
-            Row::unary("mean", |x| Ok(x.mean())),
-            Row::along_dim("sum_dim", |x, dim| x.sum_dim(&[dim], true)),
-            Row::along_dim("sum_dim", |x, dim| (x * x).sum_dim(&[dim], false)),
-            Row::unary("sum_dim", |x| {
-                (x * x).sum_dim(&(0..x.value().rank() as isize).collect::<Vec<_>>(), false)
-            }),
-            Row::along_dim("mean_dim", |x, dim| (x * x).mean_dim(&[dim], false)),
-            Row::along_dim("mean_dim", |x, dim| (x * x).mean_dim(&[dim], true)),
-            Row::unary("sum_to", |x| (x * x).sum_to(&vec![1; x.value().rank()])),
-            Row::unary("sum_to", |x| (x * x).sum_to(&[])),
-        ]);
-    }
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::unary("sum", |x| Ok(x.sum())),
+        Row::unary("mean", |x| Ok(x.mean())),
+        Row::along_dim("sum_dim", |x, dim| x.sum_dim(&[dim], true)),
+        Row::along_dim("sum_dim", |x, dim| (x * x).sum_dim(&[dim], false)),
+        Row::unary("sum_dim", |x| {
+            (x * x).sum_dim(&(0..x.value().rank() as isize).collect::<Vec<_>>(), false)
+        }),
+        Row::along_dim("mean_dim", |x, dim| (x * x).mean_dim(&[dim], false)),
+        Row::along_dim("mean_dim", |x, dim| (x * x).mean_dim(&[dim], true)),
+        Row::unary("sum_to", |x| (x * x).sum_to(&vec![1; x.value().rank()])),
+        Row::unary("sum_to", |x| (x * x).sum_to(&[])),
+    ]
 }

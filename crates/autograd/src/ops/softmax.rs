@@ -36,6 +36,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Reference
     /// `torch.nn.functional.log_softmax`; Blanchard, Higham & Higham, IMA J. Numer. Anal. 41 (2021).
+    #[track_caller]
     pub fn log_softmax(&self, dim: isize) -> Result<Self> {
         let dim = self.value().resolve_dim("log_softmax", dim)?;
         let (y, sums) = kernel::log_softmax(self.value(), dim);
@@ -76,6 +77,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Reference
     /// `torch.nn.functional.softmax`.
+    #[track_caller]
     pub fn softmax(&self, dim: isize) -> Result<Self> {
         let dim = self.value().resolve_dim("softmax", dim)?;
         let y = kernel::softmax(self.value(), dim);
@@ -87,16 +89,13 @@ impl<T: Float> Var<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::ops::table::{Row, check};
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::along_dim("log_softmax", |x, dim| x.log_softmax(dim)),
-            Row::along_dim("log_softmax", |x, dim| (x * 20.0).log_softmax(dim)),
-            Row::along_dim("softmax", |x, dim| x.softmax(dim)),
-        ]);
-    }
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::along_dim("log_softmax", |x, dim| x.log_softmax(dim)),
+        Row::along_dim("log_softmax", |x, dim| (x * 20.0).log_softmax(dim)),
+        Row::along_dim("softmax", |x, dim| x.softmax(dim)),
+    ]
 }

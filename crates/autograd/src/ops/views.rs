@@ -11,6 +11,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the number of elements differs.
+    #[track_caller]
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let own = Shape::from(self.shape());
         record("reshape", [self.node()], [], self.value().reshape(shape)?, move |_, g, sink| {
@@ -22,6 +23,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange).
+    #[track_caller]
     pub fn transpose(&self, dim0: isize, dim1: isize) -> Result<Self> {
         let y = self.value().transpose(dim0, dim1)?;
         record("transpose", [self.node()], [], y, move |_, g, sink| {
@@ -34,6 +36,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) unless `dims` names every dim once.
+    #[track_caller]
     pub fn permute(&self, dims: &[isize]) -> Result<Self> {
         let y = self.value().permute(dims)?;
         let mut back = vec![0; dims.len()];
@@ -49,6 +52,7 @@ impl<T: Float> Var<T> {
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if a dim is neither 1 nor already of
     /// that size.
+    #[track_caller]
     pub fn expand(&self, shape: impl Into<Shape>) -> Result<Self> {
         let y = self.value().expand(shape)?;
         record("expand", [self.node()], [], y, |_, g, sink| sink.add_broadcast(0, g))
@@ -58,6 +62,7 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange).
+    #[track_caller]
     pub fn squeeze(&self, dim: isize) -> Result<Self> {
         let d = self.value().resolve_dim("squeeze", dim)?;
         let mut shape = self.shape().to_vec();
@@ -72,33 +77,31 @@ impl<T: Float> Var<T> {
     ///
     /// # Errors
     /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange).
+    #[track_caller]
     pub fn unsqueeze(&self, dim: isize) -> Result<Self> {
         let shape = Shape::from(self.value().unsqueeze(dim)?.shape());
         self.reshape(shape)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::ops::table::{Row, check};
-
-    #[test]
-    fn gradients() {
-        check(&[
-            Row::unary("reshape", |x| (x * x).reshape([x.value().numel(), 1])),
-            Row::along_dim("transpose", |x, dim| (x * x).transpose(0, dim)),
-            Row::unary("permute", |x| {
-                let rank = x.value().rank() as isize;
-                (x * x).permute(&(0..rank).map(|d| (d + 1) % rank).collect::<Vec<_>>())
-            }),
-            Row::along_dim("unsqueeze", |x, dim| (x * x).unsqueeze(dim)),
-            Row::along_dim("squeeze", |x, dim| (x * x).unsqueeze(dim)?.squeeze(dim)),
-            Row::along_dim("squeeze", |x, dim| (x * x).squeeze(dim)),
-            Row::along_dim("expand", |x, dim| {
-                let mut shape = x.shape().to_vec();
-                shape.insert(0, 2);
-                x.sum_dim(&[dim], true)?.expand(shape)
-            }),
-        ]);
-    }
+/// What the gradient-checking suite tries.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) fn rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    vec![
+        Row::unary("reshape", |x| (x * x).reshape([x.value().numel(), 1])),
+        Row::along_dim("transpose", |x, dim| (x * x).transpose(0, dim)),
+        Row::unary("permute", |x| {
+            let rank = x.value().rank() as isize;
+            (x * x).permute(&(0..rank).map(|d| (d + 1) % rank).collect::<Vec<_>>())
+        }),
+        Row::along_dim("unsqueeze", |x, dim| (x * x).unsqueeze(dim)),
+        Row::along_dim("squeeze", |x, dim| (x * x).unsqueeze(dim)?.squeeze(dim)),
+        Row::along_dim("squeeze", |x, dim| (x * x).squeeze(dim)),
+        Row::along_dim("expand", |x, dim| {
+            let mut shape = x.shape().to_vec();
+            shape.insert(0, 2);
+            x.sum_dim(&[dim], true)?.expand(shape)
+        }),
+    ]
 }

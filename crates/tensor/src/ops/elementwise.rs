@@ -6,7 +6,7 @@ use super::arithmetic::{binary, binary_owned};
 use crate::element::{Element, Float, Number};
 use crate::error::Result;
 use crate::kernels::Operand;
-use crate::kernels::elementwise::{self, Map, Zip, map_slice, zip_slice};
+use crate::kernels::elementwise::{self, Map, Zip, Zip3, map_slice, zip_slice, zip3_slice};
 use crate::kernels::formulas::{Binary, Class, NumberBinary, NumberUnary, Unary};
 use crate::tensor::Tensor;
 
@@ -17,12 +17,31 @@ impl<T: Element> Tensor<T> {
         elementwise::map(self, map_slice::<T, B, K>)
     }
 
-    /// Applies the formula `K` to every pair of elements, broadcasting; `op` names it in errors.
+    /// Applies the formula `K` to every pair of elements, broadcasting; the second operand may be a
+    /// number. `op` names it in errors.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the shapes do not broadcast.
-    pub fn zip<B: Element, K: Zip<T, B>>(&self, op: &'static str, rhs: &Self) -> Result<Tensor<B>> {
-        elementwise::zip(op, self, rhs, zip_slice::<T, B, K>)
+    pub fn zip<'a, B: Element, K: Zip<T, B>>(
+        &self,
+        op: &'static str,
+        rhs: impl Into<Operand<'a, T>>,
+    ) -> Result<Tensor<B>> {
+        elementwise::zip_operand(op, self, rhs.into(), zip_slice::<T, B, K>)
+    }
+
+    /// Applies the formula `K` to every triple of elements, broadcasting; the second and the third
+    /// operand may be numbers. `op` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the shapes do not broadcast.
+    pub fn zip3<'a, B: Element, K: Zip3<T, B>>(
+        &self,
+        op: &'static str,
+        y: impl Into<Operand<'a, B>>,
+        z: impl Into<Operand<'a, B>>,
+    ) -> Result<Tensor<B>> {
+        elementwise::zip3(op, self.into(), y.into(), z.into(), zip3_slice::<T, B, K>)
     }
 }
 
