@@ -16,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 mod anomaly;
+mod checkpoint;
+mod dot;
 mod engine;
 mod gradcheck;
 mod gradients;
@@ -23,9 +25,11 @@ mod ops;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod tape;
+pub mod transforms;
 mod var;
 
 pub use anomaly::Anomaly;
+pub use checkpoint::checkpoint;
 pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;

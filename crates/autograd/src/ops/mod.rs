@@ -4,6 +4,7 @@
 mod arithmetic;
 pub(crate) mod cross_entropy;
 mod elementwise;
+mod joining;
 mod linear;
 mod reduce;
 mod softmax;
@@ -73,7 +74,7 @@ impl<T: Float> Var<T> {
 }
 
 /// The result of recording an operation that cannot fail: it has one parent, hence one tape.
-fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
+pub(crate) fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
     match result {
         Ok(y) => y,
         Err(error) => unreachable!("bug: {error}"),
@@ -87,6 +88,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
+        joining::rows(),
         linear::rows(),
         reduce::rows(),
         softmax::rows(),
