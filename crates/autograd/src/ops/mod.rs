@@ -4,6 +4,7 @@
 mod arithmetic;
 pub(crate) mod cross_entropy;
 mod elementwise;
+mod extrema;
 mod linear;
 mod reduce;
 mod softmax;
@@ -87,6 +88,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
+        extrema::rows(),
         linear::rows(),
         reduce::rows(),
         softmax::rows(),
