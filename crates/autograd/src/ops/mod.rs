@@ -6,6 +6,7 @@ pub(crate) mod cross_entropy;
 mod elementwise;
 mod extrema;
 mod linear;
+mod product;
 mod reduce;
 mod softmax;
 mod views;
@@ -90,6 +91,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         elementwise::rows(),
         extrema::rows(),
         linear::rows(),
+        product::rows(),
         reduce::rows(),
         softmax::rows(),
         views::rows(),
