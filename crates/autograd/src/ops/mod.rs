@@ -6,6 +6,7 @@ pub(crate) mod cross_entropy;
 mod elementwise;
 mod extrema;
 mod linear;
+mod moments;
 mod product;
 mod reduce;
 mod softmax;
@@ -91,6 +92,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         elementwise::rows(),
         extrema::rows(),
         linear::rows(),
+        moments::rows(),
         product::rows(),
         reduce::rows(),
         softmax::rows(),
