@@ -7,6 +7,7 @@ mod elementwise;
 mod extrema;
 mod linear;
 mod moments;
+mod norms;
 mod product;
 mod reduce;
 mod softmax;
@@ -93,6 +94,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         extrema::rows(),
         linear::rows(),
         moments::rows(),
+        norms::rows(),
         product::rows(),
         reduce::rows(),
         softmax::rows(),
