@@ -5,6 +5,7 @@ mod arithmetic;
 pub(crate) mod cross_entropy;
 mod elementwise;
 mod extrema;
+mod linalg;
 mod linear;
 mod moments;
 mod norms;
@@ -92,6 +93,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         cross_entropy::rows(),
         elementwise::rows(),
         extrema::rows(),
+        linalg::rows(),
         linear::rows(),
         moments::rows(),
         norms::rows(),
