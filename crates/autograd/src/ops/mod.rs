@@ -3,6 +3,7 @@
 
 mod arithmetic;
 pub(crate) mod cross_entropy;
+mod einsum;
 mod elementwise;
 mod extrema;
 mod linalg;
@@ -91,6 +92,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
         cross_entropy::rows(),
+        einsum::rows(),
         elementwise::rows(),
         extrema::rows(),
         linalg::rows(),
