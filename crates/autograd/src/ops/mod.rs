@@ -3,9 +3,15 @@
 
 mod arithmetic;
 pub(crate) mod cross_entropy;
+mod einsum;
 mod elementwise;
+mod extrema;
 mod joining;
+mod linalg;
 mod linear;
+mod moments;
+mod norms;
+mod product;
 mod reduce;
 mod softmax;
 mod views;
@@ -87,9 +93,15 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
         cross_entropy::rows(),
+        einsum::rows(),
         elementwise::rows(),
         joining::rows(),
+        extrema::rows(),
+        linalg::rows(),
         linear::rows(),
+        moments::rows(),
+        norms::rows(),
+        product::rows(),
         reduce::rows(),
         softmax::rows(),
         views::rows(),
