@@ -33,6 +33,7 @@ pub use checkpoint::checkpoint;
 pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
+pub use ops::binary::Operand;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};
