@@ -1,7 +1,7 @@
-//! Checks gradients against difference quotients: of a formula, of operations with a backward of
-//! one's own, and of a model.
+//! An operation of one's own, and how to check it: a formula, an operation recorded with its
+//! backward, one that is wrong on purpose, and a model with all its parameters.
 //!
-//! `cargo run --release --example gradcheck` exits with 0 when exactly the operation that is wrong
+//! `cargo run --release --example custom_op` exits with 0 when exactly the operation that is wrong
 //! on purpose is found wrong.
 
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use nn::prelude::*;
 
 /// Check gradients of your own formulas, operations and models.
 #[derive(Parser)]
-#[command(name = "gradcheck", max_term_width = 100)]
+#[command(name = "custom_op", max_term_width = 100)]
 struct Args {
     /// Decides the inputs, the weights and the upstream gradient.
     #[arg(long, default_value_t = 0)]
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("gradcheck: {error}");
+            eprintln!("custom_op: {error}");
             ExitCode::FAILURE
         }
     }
@@ -52,33 +52,45 @@ fn run(seed: u64) -> Result<bool> {
     show(&formula);
 
     println!("2. An operation recorded with its own backward: softmax over rows.");
-    println!("   Input: 0 = logits [2, 5].");
-    let logits = randn(&[2, 5])?;
-    let right = gradcheck(|v| softmax(&v[0]), std::slice::from_ref(&logits), &options)?;
+    println!("   Input: 0 = logits [2, 5]. First and second derivatives.");
+    let logits = [randn(&[2, 5])?];
+    let right = gradcheck(|v| softmax(&v[0]), &logits, &options)?;
     show(&right);
+    let second = gradgradcheck(|v| softmax(&v[0]), &logits, &options)?;
+    show(&second);
 
     println!(
         "3. WRONG ON PURPOSE: the same softmax, but its backward forgets the sum over the row."
     );
     println!("   gradcheck should say FAILED below, and in which elements.");
-    let wrong = gradcheck(|v| forgetful_softmax(&v[0]), &[logits], &options)?;
+    let wrong = gradcheck(|v| forgetful_softmax(&v[0]), &logits, &options)?;
     show(&wrong);
 
-    println!("4. A model and its loss: Linear-Tanh-Linear, cross entropy with label smoothing.");
-    println!("   Input: 0 = features of the batch [6, 4].");
+    println!("4. A backward on plain values: first derivatives only, and a named error beyond.");
+    let plain = gradcheck(|v| plain_square(&v[0]), &logits, &options)?;
+    show(&plain);
+    let beyond = gradgradcheck(|v| plain_square(&v[0]), &logits, &options);
+    let stops = matches!(beyond, Err(Error::HighestOrder { .. }));
+    println!("   | {}\n", beyond.map_or_else(|e| e.to_string(), |r| r.to_string()));
+
+    println!("5. A model and its loss: Linear-Tanh-Linear, cross entropy with label smoothing.");
+    println!("   Inputs: features of the batch [6, 4], and every parameter of the model.");
     let features = randn(&[6, 4])?;
-    let model = Sequential::<f64>::new()
+    let mut model = Sequential::<f64>::new()
         .append(Linear::new(4, 8, &mut rng)?)
         .append(Tanh::new())
         .append(Linear::new(8, 3, &mut rng)?);
     let targets = Tensor::randint(0, 3, [6], &mut rng)?;
     let smooth = CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
     let criterion = CrossEntropyLoss::new(smooth)?;
-    let loss = |v: &[Var<f64>]| criterion.forward(&model.forward(&v[0])?, &targets);
-    let through_model = gradcheck(loss, &[features], &options)?;
+    let loss = |m: &Sequential<f64>, _: &Tape<f64>, x: &[Var<f64>]| {
+        criterion.forward(&m.forward(&x[0])?, &targets)
+    };
+    let through_model = gradcheck_module(&mut model, &[features], loss, &options)?;
     show(&through_model);
 
-    Ok(formula.passed() && right.passed() && !wrong.passed() && through_model.passed())
+    let all_right = [formula, right, second, plain, through_model].iter().all(|r| r.passed());
+    Ok(all_right && !wrong.passed() && stops)
 }
 
 /// The report, set off from the sentences around it.
@@ -106,6 +118,14 @@ fn softmax(x: &Var<f64>) -> Result<Var<f64>> {
 fn forgetful_softmax(x: &Var<f64>) -> Result<Var<f64>> {
     record("forgetful_softmax", [x.node()], [Save::Output], softmax_value(x)?, |ctx, g, sink| {
         sink.add(0, g * ctx.saved(0))
+    })
+}
+
+/// `y = x²` whose backward computes on plain values, which have no derivative of their own.
+fn plain_square(x: &Var<f64>) -> Result<Var<f64>> {
+    let (y, slope) = (x.value().square(), x.value() * 2.0);
+    record("plain_square", [x.node()], [], y, move |_, g, sink| {
+        sink.add_value(0, g.value() * &slope)
     })
 }
 
