@@ -6,6 +6,7 @@ pub(crate) mod cross_entropy;
 mod elementwise;
 mod linear;
 mod reduce;
+mod slicing;
 mod softmax;
 mod views;
 
@@ -89,6 +90,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         elementwise::rows(),
         linear::rows(),
         reduce::rows(),
+        slicing::rows(),
         softmax::rows(),
         views::rows(),
     ]
