@@ -29,5 +29,5 @@ pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgra
 pub use gradients::Gradients;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record};
-pub use tensor::{Element, Error, Float, Generator, Result, Shape, Slice, Tensor};
+pub use tensor::{Element, Error, Float, Generator, PadMode, Result, Shape, Slice, Tensor};
 pub use var::Var;

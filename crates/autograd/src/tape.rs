@@ -400,6 +400,33 @@ pub(crate) fn record_tagged<T: Float, const P: usize, const M: usize>(
     Ok(tape.push_op(name, tag, parents, kept, value, Box::new(backward)))
 }
 
+/// [`record`] for any number of operands, none of which backward differentiates through.
+#[track_caller]
+pub(crate) fn record_many<T: Float>(
+    name: &'static str,
+    operands: &[&Var<T>],
+    value: Tensor<T>,
+    backward: impl Fn(&Ctx<T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send + 'static,
+) -> Result<Var<T>> {
+    let nodes: Vec<_> = operands.iter().map(|x| x.node()).collect();
+    let Some(tape) = common_tape(name, &nodes)? else { return Ok(Var::new(value, None)) };
+    let mut parents: SmallVec<[Option<u32>; 2]> = SmallVec::new();
+    for node in nodes {
+        match node.map_or(Place::Constant, NodeRef::current) {
+            Place::Node { index, .. } => parents.push(Some(index)),
+            Place::Constant => parents.push(None),
+            Place::Stale => {
+                let place = Place::Stale;
+                return Ok(Var::new(value, Some(NodeRef { tape: tape.clone(), place })));
+            }
+        }
+    }
+    if parents.iter().all(Option::is_none) {
+        return Ok(tape.constant(value));
+    }
+    Ok(tape.push_op(name, Tag::Plain, parents, SmallVec::new(), value, Box::new(backward)))
+}
+
 /// The tape that all parents with a tape share.
 fn common_tape<'a, T: Float>(
     op: &'static str,

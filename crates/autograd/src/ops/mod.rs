@@ -4,6 +4,7 @@
 mod arithmetic;
 pub(crate) mod cross_entropy;
 mod elementwise;
+mod joining;
 mod linear;
 mod reduce;
 mod slicing;
@@ -88,6 +89,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
+        joining::rows(),
         linear::rows(),
         reduce::rows(),
         slicing::rows(),
