@@ -4,6 +4,7 @@
 mod arithmetic;
 pub(crate) mod cross_entropy;
 mod elementwise;
+mod index;
 mod joining;
 mod linear;
 mod reduce;
@@ -89,6 +90,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
+        index::rows(),
         joining::rows(),
         linear::rows(),
         reduce::rows(),
