@@ -7,6 +7,7 @@ mod elementwise;
 mod index;
 mod joining;
 mod linear;
+mod order;
 mod reduce;
 mod slicing;
 mod softmax;
@@ -93,6 +94,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         index::rows(),
         joining::rows(),
         linear::rows(),
+        order::rows(),
         reduce::rows(),
         slicing::rows(),
         softmax::rows(),
