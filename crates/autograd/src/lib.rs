@@ -36,5 +36,5 @@ pub use gradients::Gradients;
 pub use ops::binary::Operand;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
-pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};
+pub use tensor::{Element, Error, Float, Generator, PadMode, Result, Shape, Slice, Tensor};
 pub use var::Var;

@@ -22,15 +22,18 @@ mod dropout;
 mod einsum;
 mod elementwise;
 mod extrema;
+mod index;
 mod joining;
 mod linalg;
 mod linear;
 mod moments;
 mod normal;
 mod norms;
+mod order;
 mod piecewise;
 mod product;
 mod reduce;
+mod slicing;
 mod softmax;
 mod trigonometry;
 mod views;
@@ -164,15 +167,18 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         einsum::rows(),
         elementwise::rows(),
         extrema::rows(),
+        index::rows(),
         joining::rows(),
         linalg::rows(),
         linear::rows(),
         moments::rows(),
         normal::rows(),
         norms::rows(),
+        order::rows(),
         piecewise::rows(),
         product::rows(),
         reduce::rows(),
+        slicing::rows(),
         softmax::rows(),
         trigonometry::rows(),
         views::rows(),

@@ -1,6 +1,7 @@
 //! The operations, a page each: methods of [`Tensor`](crate::Tensor) where a PyTorch or NumPy user
 //! looks for them. How memory is walked is in [`kernels`](crate::kernels).
 
+mod adjoint;
 mod arithmetic;
 mod cast;
 mod compare;
