@@ -178,7 +178,7 @@ pub use element::{Element, Float, Number};
 pub use error::{Error, Result};
 pub use kernels::Operand;
 pub use layout::Layout;
-pub use ops::{Nested, PadMode};
+pub use ops::{ConvOptions, Nested, PadMode, Windows};
 pub use random::{Generator, GeneratorState};
 pub use shape::Shape;
 pub use slice::Slice;

@@ -4,6 +4,7 @@
 mod arithmetic;
 mod cast;
 mod compare;
+mod conv;
 mod create;
 mod einsum;
 mod elementwise;
@@ -16,6 +17,9 @@ mod scan;
 mod sort;
 mod subscripts;
 mod views;
+mod windows;
 
+pub use conv::ConvOptions;
 pub use create::Nested;
 pub use join::PadMode;
+pub use windows::Windows;
