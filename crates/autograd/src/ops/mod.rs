@@ -2,9 +2,11 @@
 //! rows of the gradient table that check it.
 
 mod arithmetic;
+mod conv;
 pub(crate) mod cross_entropy;
 mod elementwise;
 mod linear;
+pub(crate) mod pool;
 mod reduce;
 mod softmax;
 mod views;
@@ -85,9 +87,11 @@ fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
 pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
+        conv::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
         linear::rows(),
+        pool::rows(),
         reduce::rows(),
         softmax::rows(),
         views::rows(),
