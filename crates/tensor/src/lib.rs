@@ -181,7 +181,7 @@ pub use kernels::Operand;
 pub use layout::Layout;
 #[doc(hidden)]
 pub use ops::Equation;
-pub use ops::{Nested, PadMode};
+pub use ops::{ConvOptions, Nested, PadMode, Windows};
 pub use random::{Generator, GeneratorState};
 pub use shape::Shape;
 pub use slice::Slice;

@@ -17,6 +17,7 @@ mod activations;
 mod arithmetic;
 pub(crate) mod binary;
 mod clamp;
+mod conv;
 pub(crate) mod cross_entropy;
 mod dropout;
 mod einsum;
@@ -31,6 +32,7 @@ mod normal;
 mod norms;
 mod order;
 mod piecewise;
+pub(crate) mod pool;
 mod product;
 mod reduce;
 mod slicing;
@@ -162,6 +164,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         binary::rows(),
         clamp::rows(),
+        conv::rows(),
         cross_entropy::rows(),
         dropout::rows(),
         einsum::rows(),
@@ -177,6 +180,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         order::rows(),
         piecewise::rows(),
         product::rows(),
+        pool::rows(),
         reduce::rows(),
         slicing::rows(),
         softmax::rows(),

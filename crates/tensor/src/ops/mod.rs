@@ -5,6 +5,7 @@ mod adjoint;
 mod arithmetic;
 mod cast;
 mod compare;
+mod conv;
 mod create;
 mod einsum;
 mod elementwise;
@@ -17,7 +18,10 @@ mod scan;
 mod sort;
 mod subscripts;
 mod views;
+mod windows;
 
+pub use conv::ConvOptions;
 pub use create::Nested;
 pub use join::PadMode;
 pub use subscripts::Equation;
+pub use windows::Windows;
