@@ -28,6 +28,7 @@ pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
+pub use ops::norm::BatchStatistics;
 pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record};
 pub use tensor::{ConvOptions, Element, Error, Float, Generator, Result, Shape, Tensor};

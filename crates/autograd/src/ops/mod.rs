@@ -6,6 +6,7 @@ mod conv;
 pub(crate) mod cross_entropy;
 mod elementwise;
 mod linear;
+pub(crate) mod norm;
 pub(crate) mod pool;
 mod reduce;
 mod softmax;
@@ -91,6 +92,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         cross_entropy::rows(),
         elementwise::rows(),
         linear::rows(),
+        norm::rows(),
         pool::rows(),
         reduce::rows(),
         softmax::rows(),
