@@ -27,6 +27,7 @@ mod var;
 pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
+pub use ops::attention::{AttentionMask, AttentionOptions};
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use ops::norm::BatchStatistics;
 pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};

@@ -2,6 +2,7 @@
 //! rows of the gradient table that check it.
 
 mod arithmetic;
+pub(crate) mod attention;
 mod conv;
 pub(crate) mod cross_entropy;
 mod elementwise;
@@ -88,6 +89,7 @@ fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
 pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
+        attention::rows(),
         conv::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
