@@ -3,11 +3,12 @@
 
 mod arithmetic;
 pub(crate) mod attention;
+pub(crate) mod batch_norm;
 mod conv;
 pub(crate) mod cross_entropy;
 mod elementwise;
 mod linear;
-pub(crate) mod norm;
+mod norm;
 pub(crate) mod pool;
 mod reduce;
 mod softmax;
@@ -90,6 +91,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
         attention::rows(),
+        batch_norm::rows(),
         conv::rows(),
         cross_entropy::rows(),
         elementwise::rows(),
