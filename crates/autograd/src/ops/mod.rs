@@ -17,6 +17,8 @@ macro_rules! kernels {
 mod accuracy;
 mod activations;
 mod arithmetic;
+pub(crate) mod attention;
+pub(crate) mod batch_norm;
 pub(crate) mod binary;
 mod clamp;
 mod conv;
@@ -32,6 +34,7 @@ mod linalg;
 mod linear;
 mod moments;
 mod normal;
+mod normalization;
 mod norms;
 mod order;
 mod piecewise;
@@ -165,6 +168,8 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         activations::rows(),
         arithmetic::rows(),
+        attention::rows(),
+        batch_norm::rows(),
         binary::rows(),
         clamp::rows(),
         conv::rows(),
@@ -180,11 +185,12 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         linear::rows(),
         moments::rows(),
         normal::rows(),
+        normalization::rows(),
         norms::rows(),
         order::rows(),
         piecewise::rows(),
-        product::rows(),
         pool::rows(),
+        product::rows(),
         reduce::rows(),
         slicing::rows(),
         softmax::rows(),
