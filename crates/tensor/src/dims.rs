@@ -8,9 +8,11 @@ use std::ops::{Deref, DerefMut};
 
 const INLINE: usize = 4;
 
+/// Tag and length fill a word together: with bytes, moves of the padding beside them stall.
 #[derive(Clone)]
+#[repr(u32)]
 pub(crate) enum Dims<T> {
-    Inline(u8, [T; INLINE]),
+    Inline(u32, [T; INLINE]),
     Spilled(Vec<T>),
 }
 
@@ -22,7 +24,7 @@ impl<T: Copy + Default> Dims<T> {
     #[inline]
     pub(crate) fn from_elem(value: T, len: usize) -> Self {
         if len <= INLINE {
-            Dims::Inline(len as u8, [value; INLINE])
+            Dims::Inline(len as u32, [value; INLINE])
         } else {
             vec![value; len].into()
         }
@@ -37,7 +39,7 @@ impl<T: Copy + Default> Dims<T> {
         for (to, &from) in inline.iter_mut().zip(items) {
             *to = from;
         }
-        Dims::Inline(items.len() as u8, inline)
+        Dims::Inline(items.len() as u32, inline)
     }
 
     pub(crate) fn push(&mut self, item: T) {
@@ -47,9 +49,9 @@ impl<T: Copy + Default> Dims<T> {
     pub(crate) fn insert(&mut self, at: usize, item: T) {
         match self {
             Dims::Spilled(items) => items.insert(at, item),
-            Dims::Inline(len, items) if usize::from(*len) < INLINE => {
+            Dims::Inline(len, items) if (*len as usize) < INLINE => {
                 *len += 1;
-                items[at..usize::from(*len)].rotate_right(1);
+                items[at..*len as usize].rotate_right(1);
                 items[at] = item;
             }
             Dims::Inline(_, items) => {
@@ -66,7 +68,7 @@ impl<T: Copy + Default> Dims<T> {
                 items.remove(at);
             }
             Dims::Inline(len, items) => {
-                items[at..usize::from(*len)].rotate_left(1);
+                items[at..*len as usize].rotate_left(1);
                 *len -= 1;
             }
         }
@@ -92,7 +94,7 @@ impl<T> Deref for Dims<T> {
     #[inline]
     fn deref(&self) -> &[T] {
         match self {
-            Dims::Inline(len, items) => &items[..usize::from(*len)],
+            Dims::Inline(len, items) => &items[..*len as usize],
             Dims::Spilled(items) => items,
         }
     }
@@ -102,7 +104,7 @@ impl<T> DerefMut for Dims<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         match self {
-            Dims::Inline(len, items) => &mut items[..usize::from(*len)],
+            Dims::Inline(len, items) => &mut items[..*len as usize],
             Dims::Spilled(items) => items,
         }
     }
