@@ -5,11 +5,11 @@ use std::fmt;
 
 use tensor::{Error, Float, Result, Tensor};
 
-use crate::tape::{ParameterId, Place, Tape};
+use crate::tape::{Node, ParameterId, Place, Tape};
 use crate::var::Var;
 
 /// What a node of the consumed tape was.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
     /// A leaf, a parameter, or a result marked to be kept.
     Kept,
@@ -17,6 +17,13 @@ pub(crate) enum Origin {
     Result(&'static str),
     /// A result that a fused loss went past.
     Bypassed,
+}
+
+impl Origin {
+    pub(crate) fn of_all<T: Float>(nodes: &[Node<T>]) -> Vec<Self> {
+        let of = |n: &Node<T>| if n.retain { Origin::Kept } else { Origin::Result(n.name) };
+        nodes.iter().map(of).collect()
+    }
 }
 
 /// What `backward` returns: plain tensors, independent of the tape, and `Send`.
@@ -68,7 +75,7 @@ impl<T: Float> Gradients<T> {
     /// that a loss was fused with; [`Error::NoGradient`] where the output does not depend on `x`.
     pub fn wrt(&self, x: &Var<T>) -> Result<&Tensor<T>> {
         let op = "wrt";
-        let place = x.node().map(|n| (n.tape.0.id, n.place));
+        let place = x.node().map(|n| (n.tape.0.id, n.place()));
         let (tape, index, epoch) = match place {
             Some((tape, Place::Node { index, epoch })) => (tape, index, epoch),
             Some((_, Place::Stale)) => return Err(Error::ConsumedTape { op }),

@@ -15,6 +15,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod anomaly;
 mod engine;
 mod gradcheck;
 mod gradients;
@@ -24,10 +25,11 @@ pub mod suite;
 mod tape;
 mod var;
 
+pub use anomaly::Anomaly;
 pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
-pub use tape::{NodeRef, ParameterId, Save, Tape, record};
+pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};
 pub use var::Var;

@@ -96,7 +96,7 @@ impl<T: Float> Var<T> {
     /// The same value, not tracked, on the same tape.
     #[must_use]
     pub fn detach(&self) -> Self {
-        let node = self.tape().map(|t| NodeRef { tape: t.clone(), place: Place::Constant });
+        let node = self.tape().map(|t| NodeRef::at(t, Place::Constant));
         Var { value: self.value.clone(), node }
     }
 
@@ -106,20 +106,18 @@ impl<T: Float> Var<T> {
     /// [`Error::NotTracked`]; [`Error::ConsumedTape`].
     pub fn retain(&self) -> Result<()> {
         let (tape, index) = self.tracked("retain")?;
-        tape.0.nodes.borrow_mut()[index as usize].retain = true;
+        tape.0.graph.borrow_mut().nodes[index as usize].retain = true;
         Ok(())
     }
 
     /// Gradients of this variable, which must have one element. Empties the tape.
     ///
     /// # Errors
-    /// [`Error::NotScalar`]; [`Error::NotTracked`]; [`Error::ConsumedTape`] if backward already ran.
+    /// [`Error::NotScalar`]; [`Error::NotTracked`]; [`Error::ConsumedTape`] if backward already ran;
+    /// [`Error::Anomaly`] where the tape watches for it.
     pub fn backward(&self) -> Result<Gradients<T>> {
         self.tracked("backward")?;
-        if self.value.numel() != 1 {
-            return Err(Error::NotScalar { op: "backward", shape: self.shape().to_vec() });
-        }
-        self.backward_with(&self.value.ones_like())
+        self.backward_with(&self.one()?)
     }
 
     /// Gradients of `Σ upstream·self`, for a variable of any shape. Empties the tape.
@@ -129,14 +127,25 @@ impl<T: Float> Var<T> {
     /// [`Var::backward`].
     pub fn backward_with(&self, upstream: &Tensor<T>) -> Result<Gradients<T>> {
         let (tape, index) = self.tracked("backward")?;
-        if upstream.shape() != self.shape() {
-            return Err(Error::ShapeMismatch {
-                op: "backward",
-                lhs: self.shape().to_vec(),
-                rhs: upstream.shape().to_vec(),
-            });
+        engine::same_shape("backward", self, upstream)?;
+        engine::consume(tape, vec![(index, Var::constant(upstream.clone()))])
+    }
+
+    /// [`Var::backward`] that leaves the tape as it is, for another one. What was saved stays, too.
+    ///
+    /// # Errors
+    /// As [`Var::backward`].
+    pub fn backward_retain(&self) -> Result<Gradients<T>> {
+        let (tape, index) = self.tracked("backward")?;
+        engine::backward_retain(tape, index, self.one()?)
+    }
+
+    /// The upstream gradient of a variable with one element.
+    fn one(&self) -> Result<Tensor<T>> {
+        if self.value.numel() != 1 {
+            return Err(Error::NotScalar { op: "backward", shape: self.shape().to_vec() });
         }
-        engine::consume(tape, vec![(index, upstream.clone())])
+        Ok(self.value.ones_like())
     }
 
     /// Tape and node of a tracked variable.

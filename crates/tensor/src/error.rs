@@ -88,6 +88,9 @@ pub enum Error {
         "{op}: has derivatives of order {order} at most, because its backward works on plain values; write it with `Var` operations to differentiate further"
     )]
     HighestOrder { op: &'static str, order: u32 },
+    /// The first result, or gradient, of a watched recording that is NaN or infinite.
+    #[error("{op}: its {what} is the first with NaN or inf; recorded at {location}")]
+    Anomaly { op: &'static str, location: String, what: &'static str },
     /// Parameters that a step should update but that received no gradient.
     #[error("{op}: no gradient for {}", .parameters.join(", "))]
     MissingGradient { op: &'static str, parameters: Vec<String> },

@@ -10,34 +10,25 @@
 
 use smallvec::SmallVec;
 
+use crate::dims::Dims;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::slice::Slice;
 
-pub(crate) type Strides = SmallVec<[isize; 4]>;
+pub(crate) type Strides = Dims<isize>;
 
 /// Shape, strides (in elements, signed) and offset of a tensor in its buffer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub(crate) shape: Shape,
     pub(crate) strides: Strides,
     pub(crate) offset: usize,
 }
 
-impl Clone for Layout {
-    fn clone(&self) -> Self {
-        Layout {
-            shape: self.shape.clone(),
-            strides: SmallVec::from_slice(&self.strides),
-            offset: self.offset,
-        }
-    }
-}
-
 impl Layout {
     /// Row-major layout of `shape`, starting at offset 0.
     pub(crate) fn contiguous(shape: Shape) -> Self {
-        let mut strides: Strides = SmallVec::from_elem(0, shape.len());
+        let mut strides = Strides::from_elem(0, shape.len());
         let mut step = 1_isize;
         for (stride, &size) in strides.iter_mut().zip(shape.iter()).rev() {
             *stride = step;
@@ -63,13 +54,10 @@ impl Layout {
 
     /// Whether the elements lie in row-major order without gaps.
     pub fn is_contiguous(&self) -> bool {
-        if self.shape.numel() == 0 {
-            return true;
-        }
         let mut step = 1_isize;
-        for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
+        for (&size, &stride) in self.shape.iter().zip(self.strides.iter()).rev() {
             if size != 1 && stride != step {
-                return false;
+                return self.shape.numel() == 0;
             }
             step *= size as isize;
         }
@@ -132,8 +120,8 @@ impl Layout {
         let mismatch =
             || Error::ShapeMismatch { op, lhs: self.shape.to_vec(), rhs: shape.to_vec() };
         let lead = shape.len().checked_sub(self.shape.len()).ok_or_else(mismatch)?;
-        let mut strides: Strides = SmallVec::from_elem(0, shape.len());
-        for (d, (&size, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
+        let mut strides = Strides::from_elem(0, shape.len());
+        for (d, (&size, &stride)) in self.shape.iter().zip(self.strides.iter()).enumerate() {
             if size == shape[lead + d] {
                 strides[lead + d] = stride;
             } else if size != 1 {
@@ -288,11 +276,11 @@ impl Layout {
         }
         // Old and new dims are matched in groups of equal products; each old group must be
         // traversable with one stride.
-        let old: SmallVec<[(usize, isize); 4]> = (self.shape.iter().zip(&self.strides))
+        let old: SmallVec<[(usize, isize); 4]> = (self.shape.iter().zip(self.strides.iter()))
             .filter(|&(&size, _)| size != 1)
             .map(|(&size, &stride)| (size, stride))
             .collect();
-        let mut strides: Strides = SmallVec::from_elem(1, shape.len());
+        let mut strides = Strides::from_elem(1, shape.len());
         let (mut i, mut j) = (0, 0);
         while i < old.len() {
             let (mut have, mut want) = (old[i].0, 1);
@@ -325,7 +313,7 @@ impl Layout {
             return None;
         }
         let (mut low, mut high) = (self.offset as isize, self.offset as isize);
-        for (&size, &stride) in self.shape.iter().zip(&self.strides) {
+        for (&size, &stride) in self.shape.iter().zip(self.strides.iter()) {
             let reach = (size as isize - 1) * stride;
             if reach < 0 { low += reach } else { high += reach }
         }

@@ -158,6 +158,7 @@
 //! is an error, never a number.
 
 mod buffer;
+mod dims;
 mod display;
 mod element;
 pub mod error;

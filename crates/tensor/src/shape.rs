@@ -5,16 +5,16 @@ use std::ops::Deref;
 
 use smallvec::SmallVec;
 
+use crate::dims::Dims;
 use crate::error::{Error, Result};
 
 /// The sizes of a tensor's dimensions. Up to four are stored inline.
-#[derive(PartialEq, Eq, Default)]
-pub struct Shape(SmallVec<[usize; 4]>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shape(Dims<usize>);
 
-impl Clone for Shape {
-    fn clone(&self) -> Self {
-        // `from_slice` copies bytes; the derived clone would walk an iterator.
-        Shape(SmallVec::from_slice(&self.0))
+impl Default for Shape {
+    fn default() -> Self {
+        Shape(Dims::new())
     }
 }
 
@@ -152,19 +152,19 @@ impl fmt::Debug for Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(sizes: [usize; N]) -> Self {
-        Shape(SmallVec::from_slice(&sizes))
+        Shape(Dims::from_slice(&sizes))
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(sizes: &[usize]) -> Self {
-        Shape(SmallVec::from_slice(sizes))
+        Shape(Dims::from_slice(sizes))
     }
 }
 
 impl From<Vec<usize>> for Shape {
     fn from(sizes: Vec<usize>) -> Self {
-        Shape(SmallVec::from_vec(sizes))
+        Shape(Dims::from_slice(&sizes))
     }
 }
 

@@ -268,8 +268,8 @@ impl<T: Float> Var<T> {
         let (rows, sums) = kernel::cross_entropy(self.value(), plan.dim, plan.kernel_targets());
         let loss = plan.reduce(&rows)?;
         let fused = Arc::new(Fused { plan, sums });
-        let (nodes, saved) = ([self.node()], [Save::Input(self)]);
-        record_tagged("cross_entropy", tag, nodes, saved, loss, move |ctx, g, sink| {
+        let op = ("cross_entropy", tag);
+        record_tagged(op, &[self.node()], &[Save::Input(self)], loss, move |ctx, g, sink| {
             sink.add(0, fused.gradient(&ctx.saved(0), &g)?)
         })
     }
@@ -322,13 +322,13 @@ impl<T: Float> Var<T> {
     fn fusable_logits(&self, dim: usize) -> Option<(Self, u32)> {
         let NodeRef { tape, .. } = self.node()?;
         let Place::Node { index, .. } = self.node()?.current() else { return None };
-        let nodes = tape.0.nodes.borrow();
-        let node = &nodes[index as usize];
-        if node.tag != (Tag::LogSoftmax { dim }) || node.retain {
+        let graph = tape.0.graph.borrow();
+        let node = &graph.nodes[index as usize];
+        if node.tag != (Tag::LogSoftmax { dim: dim as u32 }) || node.retain {
             return None;
         }
-        let logits = node.saved.first()?;
-        Some((Var::new(logits.value.clone(), Some(tape.node(logits.node?))), index))
+        let logits = graph.saved_of(index).first()?;
+        Some((Var::new(logits.value.clone(), Some(tape.node(logits.node))), index))
     }
 }
 

@@ -40,9 +40,8 @@ impl<T: Float> Var<T> {
     pub fn log_softmax(&self, dim: isize) -> Result<Self> {
         let dim = self.value().resolve_dim("log_softmax", dim)?;
         let (y, sums) = kernel::log_softmax(self.value(), dim);
-        let tag = Tag::LogSoftmax { dim };
-        let saved = [Save::Input(self)];
-        record_tagged("log_softmax", tag, [self.node()], saved, y, move |ctx, g, sink| {
+        let op = ("log_softmax", Tag::LogSoftmax { dim: dim as u32 });
+        record_tagged(op, &[self.node()], &[Save::Input(self)], y, move |ctx, g, sink| {
             sink.add(0, ctx.saved(0).log_softmax_backward(&g, dim, &sums)?)
         })
     }

@@ -239,6 +239,13 @@ fn operands<'a, T: Element, const N: usize>(
     })
 }
 
+/// The elements of each input, where all lie in row-major order without gaps.
+#[inline]
+fn contiguous<'a, T, const N: usize>(inputs: [Input<'a, T>; N]) -> Option<[&'a [T]; N]> {
+    let all = inputs.iter().all(|(_, layout)| layout.is_contiguous());
+    all.then(|| inputs.map(|(data, layout)| &data[layout.offset.min(data.len())..]))
+}
+
 /// Calls `f` with the operands of each run of `out`. All layouts have the shape of `out`, which is
 /// row-major.
 pub(crate) fn for_each_run<A: Element, B: Element, const N: usize>(
@@ -246,8 +253,7 @@ pub(crate) fn for_each_run<A: Element, B: Element, const N: usize>(
     out: &mut [B],
     f: impl Fn([Arg<'_, A>; N], &mut [B]) + Sync,
 ) {
-    if inputs.iter().all(|(_, layout)| layout.is_contiguous()) {
-        let whole = inputs.map(|(data, layout)| &data[layout.offset.min(data.len())..]);
+    if let Some(whole) = contiguous(inputs) {
         return parallel(out, GRAIN, |start, out| {
             f(whole.map(|x| Arg::Slice(&x[start..start + out.len()])), out);
         });
@@ -283,6 +289,14 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
     out: &mut [T],
     f: impl Fn(&[T], [Arg<'_, T>; N], &mut [T]) + Sync,
 ) {
+    if out.len() <= SHORT
+        && let Some(whole) = contiguous(inputs)
+    {
+        let mut own = [T::default(); SHORT];
+        let own = &mut own[..out.len()];
+        own.copy_from_slice(out);
+        return f(own, whole.map(|x| Arg::Slice(&x[..own.len()])), out);
+    }
     let walk = (N > 0).then(|| Walk::new(inputs.map(|(_, layout)| layout)));
     if let Some(walk) = &walk
         && walk.inner_size() < SHORT
