@@ -150,7 +150,8 @@ impl<T: Float> Sink<'_, T> {
                 let fail = Box::new(move |_: &Ctx<'_, T>, _, _: &mut Sink<'_, T>| {
                     Err(Error::HighestOrder { op, order: 1 })
                 });
-                self.source.tape().push_op((op, Tag::Plain), parents, &[], gradient, fail)
+                let backward = Backward::Boxed(fail);
+                self.source.tape().push_op((op, Tag::Plain), parents, &[], gradient, backward)
             }
         };
         self.add(i, gradient)
@@ -348,7 +349,7 @@ pub(crate) fn consume<T: Float>(tape: &Tape<T>, seeds: Vec<(u32, Var<T>)>) -> Re
             slots: &mut slots,
             recording: None,
         };
-        backward(&Ctx { saved, needs, tape: None }, gradient, &mut sink)?;
+        backward.call(&Ctx { saved, needs, tape: None }, gradient, &mut sink)?;
         sink.finish()?;
         graph.parents.truncate(node.parents as usize);
         graph.saved.truncate(node.saved as usize);
@@ -549,7 +550,7 @@ impl<T: Float> Walk<'_, T> {
                 slots,
                 recording,
             };
-            backward(&ctx, gradient, &mut sink)?;
+            backward.call(&ctx, gradient, &mut sink)?;
             sink.finish()?;
             if tape.0.epoch.get() != epoch {
                 return Err(Error::ConsumedTape { op });

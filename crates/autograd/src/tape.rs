@@ -40,9 +40,26 @@ impl ParameterId {
     }
 }
 
-/// How the engine calls a recorded operation: with the upstream gradient, which it hands over.
-pub(crate) type Backward<T> =
-    Box<dyn Fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send>;
+type Closure<T> = dyn Fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send;
+
+/// A recorded backward function.
+pub(crate) enum Backward<T: Float> {
+    /// No allocation where the closure captures nothing.
+    Boxed(Box<Closure<T>>),
+    /// One that needs a number beside what is saved; it stands in the node, without an allocation.
+    Number(fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>, T) -> Result<()>, T),
+}
+
+impl<T: Float> Backward<T> {
+    /// Calls it with the upstream gradient, which it owns.
+    #[inline]
+    pub(crate) fn call(&self, ctx: &Ctx<'_, T>, g: Var<T>, sink: &mut Sink<'_, T>) -> Result<()> {
+        match self {
+            Backward::Boxed(f) => f(ctx, g, sink),
+            &Backward::Number(f, number) => f(ctx, g, sink, number),
+        }
+    }
+}
 
 /// What an operation is beyond its name, where another operation wants to recognise it. Private, so
 /// that no operation of a user's can pass for one of ours.
@@ -505,6 +522,18 @@ pub fn record_many<T: Float>(
     record_tagged((name, Tag::Plain), parents, saved, value, backward)
 }
 
+/// [`record`] of one operand for a backward function that needs a number and nothing saved.
+#[track_caller]
+pub(crate) fn record_number<T: Float>(
+    name: &'static str,
+    x: Option<&NodeRef<T>>,
+    value: Tensor<T>,
+    number: T,
+    backward: fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>, T) -> Result<()>,
+) -> Result<Var<T>> {
+    record_at((name, Tag::Plain), &[x], &[], value, || Backward::Number(backward, number))
+}
+
 #[track_caller]
 #[inline]
 pub(crate) fn record_tagged<T: Float>(
@@ -514,12 +543,24 @@ pub(crate) fn record_tagged<T: Float>(
     value: Tensor<T>,
     backward: impl Fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send + 'static,
 ) -> Result<Var<T>> {
+    record_at(op, parents, saved, value, || Backward::Boxed(Box::new(backward)))
+}
+
+#[track_caller]
+#[inline]
+fn record_at<T: Float>(
+    op: (&'static str, Tag),
+    parents: &[Option<&NodeRef<T>>],
+    saved: &[Save<'_, T>],
+    value: Tensor<T>,
+    backward: impl FnOnce() -> Backward<T>,
+) -> Result<Var<T>> {
     match home(op.0, parents, saved)? {
         Home::Nowhere => Ok(Var::new(value, None)),
         Home::Untracked(tape, place) => Ok(Var::new(value, Some(NodeRef::at(tape, place)))),
         Home::Tracked(tape) => {
             let parents = parents.iter().map(|p| p.map_or(NONE, NodeRef::tracked_index));
-            Ok(tape.push_op(op, parents, saved, value, Box::new(backward)))
+            Ok(tape.push_op(op, parents, saved, value, backward()))
         }
     }
 }

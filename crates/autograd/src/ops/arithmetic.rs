@@ -8,7 +8,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use tensor::{Float, Result, Tensor};
 
 use super::total;
-use crate::tape::{NodeRef, Save, record};
+use crate::tape::{NodeRef, Save, record, record_number};
 use crate::var::Var;
 
 type Node<'a, T> = Option<&'a NodeRef<T>>;
@@ -234,13 +234,13 @@ fn shift<T: Float>(x: Node<'_, T>, y: Tensor<T>) -> Var<T> {
 /// `y = x/c`: dx = g/c. (Not g·(1/c), which may overflow.)
 #[track_caller]
 fn unscale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
-    total(record("div_scalar", [x], [], y, move |_, g, sink| sink.add(0, g / c)))
+    total(record_number("div_scalar", x, y, c, |_, g, sink, c| sink.add(0, g / c)))
 }
 
 /// `y = c·x`: dx = c·g.
 #[track_caller]
 fn scale<T: Float>(x: Node<'_, T>, y: Tensor<T>, c: T) -> Var<T> {
-    total(record("mul_scalar", [x], [], y, move |_, g, sink| sink.add(0, g * c)))
+    total(record_number("mul_scalar", x, y, c, |_, g, sink, c| sink.add(0, g * c)))
 }
 
 /// `c − x` and `−x`: dx = −g.
