@@ -179,6 +179,8 @@ pub use element::{Element, Float, Number};
 pub use error::{Error, Result};
 pub use kernels::Operand;
 pub use layout::Layout;
+#[doc(hidden)]
+pub use ops::Equation;
 pub use ops::{Nested, PadMode};
 pub use random::{Generator, GeneratorState};
 pub use shape::Shape;

@@ -89,8 +89,12 @@ impl Shape {
         &mut self.0
     }
 
-    /// The NumPy broadcasting rule: aligned at the last dim, equal sizes or 1.
-    pub(crate) fn broadcast(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result<Shape> {
+    /// The NumPy broadcasting rule: aligned at the last dim, equal sizes or 1. `op` names the operation
+    /// in errors. `torch.broadcast_shapes`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] if the shapes do not broadcast.
+    pub fn broadcast(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result<Shape> {
         let (long, short) = if lhs.len() >= rhs.len() { (lhs, rhs) } else { (rhs, lhs) };
         let mut out = Shape::from(long);
         let skip = long.len() - short.len();

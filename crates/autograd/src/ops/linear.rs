@@ -2,13 +2,15 @@
 
 use tensor::{Float, Result, Shape};
 
+use super::linalg::bilinear;
 use crate::engine::Ctx;
 use crate::tape::{Save, record};
 use crate::var::Var;
 
 impl<T: Float> Var<T> {
     /// Matrix product over the last two dims; leading dims broadcast, vectors act as a row on the
-    /// left and a column on the right. Saves both operands. Any order. `torch.matmul`.
+    /// left and a column on the right. Saves the factor of each tracked operand. Any order.
+    /// `torch.matmul`.
     ///
     /// # Shape
     /// `[.., M, K] · [.., K, N]` → `[.., M, N]`.
@@ -39,18 +41,13 @@ impl<T: Float> Var<T> {
             return self.reshape([rows, *k])?.matmul(rhs)?.reshape(shape);
         }
         let y = self.value().matmul(rhs.value())?;
-        let saved = [Save::Input(self), Save::Input(rhs)];
-        record("matmul", [self.node(), rhs.node()], saved, y, |ctx, g, sink| {
-            if ctx.needs(0) {
-                // [..,M,N]·[..,K,N]ᵀ
-                sink.add_broadcast(0, g.matmul(&ctx.saved(1).transpose(-2, -1)?)?)?;
-            }
-            if ctx.needs(1) {
-                // [..,M,K]ᵀ·[..,M,N]
-                sink.add_broadcast(1, ctx.saved(0).transpose(-2, -1)?.matmul(&g)?)?;
-            }
-            Ok(())
-        })
+        bilinear(
+            "matmul",
+            [self, rhs],
+            y,
+            |g, b| g.matmul(&b.transpose(-2, -1)?), // [..,M,N]·[..,K,N]ᵀ
+            |g, a| a.transpose(-2, -1)?.matmul(g),  // [..,M,K]ᵀ·[..,M,N]
+        )
     }
 
     /// `x·Wᵀ + b`, with W as PyTorch stores it. Saves x and W. Any order.
@@ -108,6 +105,18 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::of("matmul", &[&[3, 3]], |x| x[0].matmul(&x[0])),
         Row::of("matmul", &[&[2, 0], &[0, 3]], |x| x[0].matmul(&x[1])),
         Row::of("matmul", &[&[3, 1], &[4, 2]], |x| x[0].expand([3, 4])?.matmul(&x[1])),
+        Row::of("matmul", &[&[2, 3, 1, 2], &[3, 2, 2]], |x| {
+            x[0].permute(&[1, 0, 2, 3])?.matmul(&x[1].expand([2, 3, 2, 2])?.permute(&[1, 0, 2, 3])?)
+        }),
+        Row::of("matmul", &[&[2, 1, 2, 3], &[1, 2, 3, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[1, 2, 3], &[2, 3, 1]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[2, 2]], |x| x[0].matmul(&x[0].transpose(0, 1)?)),
+        Row::of("matmul", &[&[2, 2, 2]], |x| x[0].matmul(&x[0])),
+        Row::of("matmul", &[&[3]], |x| x[0].matmul(&x[0])),
+        Row::of("matmul", &[&[0, 2, 3], &[3, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[2, 2, 0], &[2, 0, 2]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[0, 2], &[2, 3]], |x| x[0].matmul(&x[1])),
+        Row::of("matmul", &[&[1, 1], &[1, 1]], |x| x[0].matmul(&x[1])),
         Row::of("linear", &[&[5, 3], &[2, 3], &[2]], |x| x[0].linear(&x[1], Some(&x[2]))),
         Row::of("linear", &[&[2, 2, 3], &[4, 3], &[4]], |x| x[0].linear(&x[1], Some(&x[2]))),
         Row::of("linear", &[&[3], &[2, 3]], |x| x[0].linear(&x[1], None)),

@@ -3,8 +3,14 @@
 
 mod arithmetic;
 pub(crate) mod cross_entropy;
+mod einsum;
 mod elementwise;
+mod extrema;
+mod linalg;
 mod linear;
+mod moments;
+mod norms;
+mod product;
 mod reduce;
 mod softmax;
 mod views;
@@ -86,8 +92,14 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         arithmetic::rows(),
         cross_entropy::rows(),
+        einsum::rows(),
         elementwise::rows(),
+        extrema::rows(),
+        linalg::rows(),
         linear::rows(),
+        moments::rows(),
+        norms::rows(),
+        product::rows(),
         reduce::rows(),
         softmax::rows(),
         views::rows(),

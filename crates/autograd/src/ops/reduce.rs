@@ -73,13 +73,52 @@ impl<T: Float> Var<T> {
         })
     }
 
+    /// All dims, as a reduction names them.
+    pub(super) fn all_dims(&self) -> Vec<isize> {
+        (0..self.value().rank() as isize).collect()
+    }
+
     /// The own shape with 1 in the place of each of `dims`.
-    fn keepdim_shape(&self, dims: &[isize]) -> Result<Shape> {
+    pub(super) fn keepdim_shape(&self, dims: &[isize]) -> Result<Shape> {
         let mut shape = self.shape().to_vec();
         for &dim in dims {
             shape[self.value().resolve_dim("sum", dim)?] = 1;
         }
         Ok(shape.into())
+    }
+}
+
+/// How to see the elements of a reduction as rows: the reduced dims as one, the last.
+pub(super) struct Rows {
+    order: Vec<isize>,
+    back: Vec<isize>,
+    shape: Shape,
+    matrix: [usize; 2],
+}
+
+impl Rows {
+    /// The rows of a reduction of `x` over `dims`, which are in range and named once.
+    pub(super) fn new<T: Float>(op: &'static str, x: &Var<T>, dims: &[isize]) -> Result<Self> {
+        let over = (dims.iter()).map(|&dim| x.value().resolve_dim(op, dim));
+        let over = over.collect::<Result<Vec<_>>>()?;
+        let kept: Vec<usize> = (0..x.value().rank()).filter(|d| !over.contains(d)).collect();
+        let size = |dims: &[usize]| dims.iter().map(|&d| x.shape()[d]).product();
+        let matrix = [size(&kept), size(&over)];
+        let order: Vec<usize> = kept.into_iter().chain(over).collect();
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(i, &d)| back[d] = i as isize);
+        let shape = order.iter().map(|&d| x.shape()[d]).collect();
+        Ok(Rows { order: order.into_iter().map(|d| d as isize).collect(), back, shape, matrix })
+    }
+
+    /// `x` as `[rows, elements]`.
+    pub(super) fn of<T: Float>(&self, x: &Var<T>) -> Result<Var<T>> {
+        x.permute(&self.order)?.reshape(self.matrix)
+    }
+
+    /// What [`Rows::of`] gave, as it was.
+    pub(super) fn undo<T: Float>(&self, rows: &Var<T>) -> Result<Var<T>> {
+        rows.reshape(&self.shape)?.permute(&self.back)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Softmax and its logarithm along one dim: `p = e^(x − lse)`, `y = x − lse`, with
-//! `lse = ln Σ_j e^(x_j)`.
+//! `lse = ln Σ_j e^(x_j)`, and that sum itself.
 
 use tensor::kernels::softmax::{self as kernel, RowSums};
-use tensor::{Float, Result};
+use tensor::{Float, Result, Tensor};
 
+use super::reduce::Rows;
+use super::total;
 use crate::tape::{Save, Tag, record, record_tagged};
 use crate::var::Var;
 
@@ -86,6 +88,58 @@ impl<T: Float> Var<T> {
             sink.add(0, (g - mean) * y)
         })
     }
+
+    /// `y = ln Σ exp(x)` of all elements, of rank 0; −∞ where there are none. `dx = g·softmax(x)`.
+    /// Saves the input. Any order. `torch.logsumexp`.
+    ///
+    /// # Numerics
+    /// As [`Var::logsumexp_dim`].
+    #[must_use]
+    #[track_caller]
+    pub fn logsumexp(&self) -> Self {
+        total(self.logsumexp_dim(&self.all_dims(), false))
+    }
+
+    /// `y = ln Σ exp(x)` over `dims`, which stay with size 1 where `keepdim`: `dx = g·softmax(x)`.
+    /// Saves the input. Any order. `torch.logsumexp(dim, keepdim)`.
+    ///
+    /// # Numerics
+    /// Without overflow, and `dx` is not made of the rounded y. Elements of −∞ count nothing. Where all
+    /// are −∞, y is −∞ and the gradient NaN; a row with +∞ has y = ∞, and the gradient is NaN at the
+    /// +∞ and 0 elsewhere: as PyTorch.
+    ///
+    /// # Errors
+    /// [`Error::DimOutOfRange`](crate::Error::DimOutOfRange);
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if a dim is named twice.
+    #[track_caller]
+    pub fn logsumexp_dim(&self, dims: &[isize], keepdim: bool) -> Result<Self> {
+        let y = self.value().logsumexp_dim(dims, keepdim)?;
+        let (kept, rows) = (self.keepdim_shape(dims)?, Rows::new("logsumexp", self, dims)?);
+        let only = if let [dim] = dims { Some(*dim) } else { None };
+        let overwhelmed = self.overwhelmed(&y.reshape(&kept)?)?;
+        record("logsumexp", [self.node()], [Save::Input(self)], y, move |ctx, g, sink| {
+            let x = ctx.saved(0);
+            let p = match only {
+                Some(dim) => x.softmax(dim)?,
+                None => rows.undo(&rows.of(&x)?.softmax(1)?)?,
+            };
+            let p = match &overwhelmed {
+                Some(passes) => p.threshold_backward(passes)?,
+                None => p,
+            };
+            sink.add(0, p * g.reshape(&kept)?)
+        })
+    }
+
+    /// 0 where an element is beside a +∞ that makes y infinite, else 1; nothing if no y is.
+    fn overwhelmed(&self, y: &Tensor<T>) -> Result<Option<Tensor<T>>> {
+        let infinite = y.eq(T::INFINITY)?;
+        if !infinite.any().item()? {
+            return Ok(None);
+        }
+        let beside = self.value().lt(T::INFINITY)?.logical_and(&infinite)?;
+        beside.where_cond(T::ZERO, T::ONE).map(Some)
+    }
 }
 
 /// What the gradient-checking suite tries.
@@ -96,5 +150,49 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::along_dim("log_softmax", |x, dim| x.log_softmax(dim)),
         Row::along_dim("log_softmax", |x, dim| (x * 20.0).log_softmax(dim)),
         Row::along_dim("softmax", |x, dim| x.softmax(dim)),
+        Row::unary("logsumexp", |x| Ok(x.logsumexp())),
+        Row::unary("logsumexp", |x| Ok((x * x * 10.0).logsumexp())),
+        Row::along_dim("logsumexp_dim", |x, dim| x.logsumexp_dim(&[dim], true)),
+        Row::along_dim("logsumexp_dim", |x, dim| (x * 20.0).logsumexp_dim(&[dim], false)),
+        Row::of("logsumexp_dim", &[&[2, 3, 4]], |x| x[0].logsumexp_dim(&[0, -1], false))
+            .and(&[&[2, 3, 4]], |x| x[0].logsumexp_dim(&[2, 1], true))
+            .and(&[&[2, 3]], |x| (&x[0] * &x[0]).logsumexp_dim(&[], true)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::Tape;
+
+    fn logsumexp<T: Float>(x: &[T]) -> (T, Vec<T>) {
+        let x = Tape::new().var(Tensor::from_slice(x, [x.len()]).unwrap());
+        let y = x.logsumexp_dim(&[0], false).unwrap();
+        (y.item().unwrap(), y.backward().unwrap().wrt(&x).unwrap().to_vec())
+    }
+
+    #[test]
+    fn logsumexp_neither_overflows_nor_loses_small_terms() {
+        assert_eq!(logsumexp(&[1e4_f32, -1e4]), (1e4, vec![1.0, 0.0]));
+        let (y, dx) = logsumexp(&[1e4_f32, 1e4 + 0.5]);
+        let p = 1.0 / (1.0 + 0.5_f64.exp());
+        // y itself has only three digits after the point here, the gradient has all of its own.
+        assert!((f64::from(y) - (1e4 + 0.5 + (-0.5_f64).exp().ln_1p())).abs() < 1e-3);
+        assert!((f64::from(dx[0]) - p).abs() < 1e-7, "{dx:?}");
+    }
+
+    #[test]
+    fn logsumexp_of_infinities() {
+        let low = f64::NEG_INFINITY;
+        assert_eq!(logsumexp(&[low, 2.0]), (2.0, vec![0.0, 1.0]));
+        let (y, dx) = logsumexp(&[low, low]);
+        assert!(y == low && dx.iter().all(|d| d.is_nan()));
+        let (y, dx) = logsumexp(&[1.0, f64::INFINITY]);
+        assert!(y == f64::INFINITY && dx[0] == 0.0 && dx[1].is_nan());
+        assert!(logsumexp(&[1.0, f64::NAN]).0.is_nan());
+        let none = Var::<f64>::constant(Tensor::zeros([0]).unwrap());
+        assert_eq!(none.logsumexp().item().unwrap(), low);
+        let text = none.logsumexp_dim(&[1], true).unwrap_err().to_string();
+        assert_eq!(text, "logsumexp: dim 1 is out of range for rank 1");
+    }
 }

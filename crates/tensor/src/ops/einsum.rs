@@ -2,9 +2,7 @@
 //!
 //! The language of equations is in [`subscripts`](super::subscripts).
 
-use super::subscripts::{
-    ELLIPSIS, OP, check, explicit_output, implicit_output, invalid, name, resolve,
-};
+use super::subscripts::{Equation, OP};
 use crate::element::Float;
 use crate::error::Result;
 use crate::layout::{Layout, Strides};
@@ -55,41 +53,26 @@ impl<T: Float> Tensor<T> {
     /// # Reference
     /// `torch.einsum`; Einstein, Ann. Phys. 354 (1916), §5.
     pub fn einsum(equation: &str, operands: &[&Self]) -> Result<Self> {
-        let compact: String = equation.chars().filter(|&c| c != ' ').collect();
-        let (inputs, output) = match compact.split_once("->") {
-            Some((inputs, output)) => (inputs, Some(output)),
-            None => (&compact[..], None),
-        };
-        let inputs: Vec<&str> = inputs.split(',').collect();
-        for part in inputs.iter().copied().chain(output) {
-            check(equation, part)?;
+        let shapes: Vec<&[usize]> = operands.iter().map(|x| x.shape()).collect();
+        Equation::new(equation, &shapes)?.evaluate(operands)
+    }
+}
+
+impl Equation {
+    /// The sum of products that it stands for. The operands are as many as the inputs.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for sizes that do not fit it;
+    /// [`Error::SizeOverflow`](crate::Error::SizeOverflow).
+    pub fn evaluate<T: Float>(&self, operands: &[&Tensor<T>]) -> Result<Tensor<T>> {
+        let shapes: Vec<&[usize]> = operands.iter().map(|x| x.shape()).collect();
+        let sizes = self.sizes(&shapes)?;
+        let terms = self.inputs.iter().zip(operands);
+        let mut terms = terms.map(|(labels, x)| diagonal(x, labels)).collect::<Vec<_>>();
+        for term in &mut terms {
+            term.drop_ones(&sizes)?;
         }
-        if inputs.len() != operands.len() {
-            return Err(invalid(
-                "operands",
-                format!(
-                    "are {}, but {equation:?} has subscripts for {}",
-                    operands.len(),
-                    inputs.len()
-                ),
-            ));
-        }
-        let mut covered = 0;
-        let mut terms = Vec::new();
-        for (i, (subscripts, x)) in inputs.iter().zip(operands).enumerate() {
-            let labels = resolve(subscripts, x.shape(), i)?;
-            let ellipsis = labels.iter().filter(|&&l| l >= ELLIPSIS).count();
-            covered = covered.max(ellipsis);
-            terms.push(diagonal(x, &labels, i)?);
-        }
-        let output = match output {
-            Some(output) => {
-                let known = |label| terms.iter().any(|t| t.labels.contains(&label));
-                explicit_output(equation, output, covered, known)?
-            }
-            None => implicit_output(&inputs, covered),
-        };
-        broadcast_ones(&mut terms)?;
+        let output = &self.output;
         let mut terms = terms.into_iter();
         let Some(mut result) = terms.next() else { unreachable!("bug: split gives one part") };
         while let Some(next) = terms.next() {
@@ -103,71 +86,37 @@ impl<T: Float> Tensor<T> {
     }
 }
 
-/// A view of `x` in which every label has one dim: equal ones are walked together.
-fn diagonal<T: Float>(x: &Tensor<T>, labels: &[usize], operand: usize) -> Result<Term<T>> {
+/// A view of `x` in which every label has one dim: equal ones, of equal size, are walked together.
+fn diagonal<T: Float>(x: &Tensor<T>, labels: &[usize]) -> Term<T> {
     let (mut distinct, mut sizes, mut strides) = (Vec::new(), Vec::new(), Strides::new());
     for (d, &label) in labels.iter().enumerate() {
-        let (size, stride) = (x.shape()[d], x.layout.strides[d]);
+        let stride = x.layout.strides[d];
         match distinct.iter().position(|&l| l == label) {
             None => {
                 distinct.push(label);
-                sizes.push(size);
+                sizes.push(x.shape()[d]);
                 strides.push(stride);
             }
-            Some(seen) if sizes[seen] == size => strides[seen] += stride,
-            Some(seen) => {
-                return Err(invalid(
-                    "operands",
-                    format!(
-                        "do not fit: label {:?} has sizes {} and {size} in operand {operand}, {:?}",
-                        name(label),
-                        sizes[seen],
-                        x.shape()
-                    ),
-                ));
-            }
+            Some(seen) => strides[seen] += stride,
         }
     }
     let layout = Layout { shape: Shape::from(sizes), strides, offset: x.layout.offset };
-    Ok(Term { x: Tensor { buffer: x.buffer.clone(), layout }, labels: distinct })
-}
-
-/// Checks that each label has one size, and drops it from operands that have 1 there and broadcast:
-/// they do not depend on it, and another operand carries it.
-fn broadcast_ones<T: Float>(terms: &mut [Term<T>]) -> Result<()> {
-    let mut sizes: Vec<(usize, usize, usize)> = Vec::new();
-    for (i, term) in terms.iter().enumerate() {
-        for (&label, &size) in term.labels.iter().zip(term.x.shape()) {
-            match sizes.iter_mut().find(|(l, ..)| *l == label) {
-                None => sizes.push((label, size, i)),
-                Some((_, known, _)) if *known == size || size == 1 => {}
-                Some((_, known, from)) if *known == 1 => (*known, *from) = (size, i),
-                Some((_, known, from)) => {
-                    return Err(invalid(
-                        "operands",
-                        format!(
-                            "do not fit: label {:?} has size {known} in operand {from} and {size} \
-                             in operand {i}",
-                            name(label)
-                        ),
-                    ));
-                }
-            }
-        }
-    }
-    for term in terms {
-        for d in (0..term.labels.len()).rev() {
-            let whole = sizes.iter().find(|(l, ..)| *l == term.labels[d]).map(|s| s.1);
-            if term.x.shape()[d] == 1 && whole != Some(1) {
-                term.labels.remove(d);
-                term.x = term.x.squeeze(d as isize)?;
-            }
-        }
-    }
-    Ok(())
+    Term { x: Tensor { buffer: x.buffer.clone(), layout }, labels: distinct }
 }
 
 impl<T: Float> Term<T> {
+    /// Drops each label that has size 1 here and another elsewhere: this operand broadcasts, it does
+    /// not depend on it, and another operand carries it.
+    fn drop_ones(&mut self, sizes: &[(usize, usize)]) -> Result<()> {
+        for d in (0..self.labels.len()).rev() {
+            if self.x.shape()[d] == 1 && !sizes.contains(&(self.labels[d], 1)) {
+                self.labels.remove(d);
+                self.x = self.x.squeeze(d as isize)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Summed over the labels where `over` says so.
     fn summed(mut self, over: impl Fn(&usize) -> bool) -> Result<Self> {
         let named = self.labels.iter().enumerate().filter(|(_, label)| over(label));

@@ -19,3 +19,4 @@ mod views;
 
 pub use create::Nested;
 pub use join::PadMode;
+pub use subscripts::Equation;

@@ -6,14 +6,104 @@
 use crate::error::{Error, Result};
 
 pub(super) const OP: &str = "einsum";
-pub(super) const ELLIPSIS: usize = 52;
+const ELLIPSIS: usize = 52;
 
-pub(super) fn invalid(name: &'static str, reason: String) -> Error {
+/// An equation for operands of given ranks: the labels of their dims, and those of the result.
+#[derive(Clone, Debug)]
+pub struct Equation {
+    /// The labels of each operand's dims.
+    pub inputs: Vec<Vec<usize>>,
+    /// The labels of the result's dims, each once and each of some operand.
+    pub output: Vec<usize>,
+}
+
+impl Equation {
+    /// Parses `equation` for operands of these shapes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an equation that does not parse, names an output label twice or
+    /// one that no operand has, and for operands whose number or ranks do not fit it.
+    pub fn new(equation: &str, shapes: &[&[usize]]) -> Result<Self> {
+        let compact: String = equation.chars().filter(|&c| c != ' ').collect();
+        let (inputs, output) = match compact.split_once("->") {
+            Some((inputs, output)) => (inputs, Some(output)),
+            None => (&compact[..], None),
+        };
+        let parts: Vec<&str> = inputs.split(',').collect();
+        for part in parts.iter().copied().chain(output) {
+            check(equation, part)?;
+        }
+        if parts.len() != shapes.len() {
+            let (n, wanted) = (shapes.len(), parts.len());
+            let reason = format!("are {n}, but {equation:?} has subscripts for {wanted}");
+            return Err(invalid("operands", reason));
+        }
+        let operands = parts.iter().zip(shapes).enumerate();
+        let inputs = operands
+            .map(|(i, (subscripts, shape))| resolve(subscripts, shape, i))
+            .collect::<Result<Vec<_>>>()?;
+        let ellipsis = |labels: &Vec<usize>| labels.iter().filter(|&&l| l >= ELLIPSIS).count();
+        let covered = inputs.iter().map(ellipsis).max().unwrap_or(0);
+        let output = match output {
+            Some(output) => {
+                let known = |label| inputs.iter().any(|labels| labels.contains(&label));
+                explicit_output(equation, output, covered, known)?
+            }
+            None => implicit_output(&parts, covered),
+        };
+        Ok(Equation { inputs, output })
+    }
+
+    /// Each label with its size, which is 1 only if it is 1 in every operand.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] unless each label has one size within an operand, and between
+    /// operands one size or 1.
+    pub fn sizes(&self, shapes: &[&[usize]]) -> Result<Vec<(usize, usize)>> {
+        let mut sizes: Vec<(usize, usize, usize)> = Vec::new();
+        for (i, (labels, shape)) in self.inputs.iter().zip(shapes).enumerate() {
+            for (d, (label, &size)) in labels.iter().zip(*shape).enumerate() {
+                if let Some(seen) = labels[..d].iter().position(|l| l == label)
+                    && shape[seen] != size
+                {
+                    let (label, first) = (name(*label), shape[seen]);
+                    let reason = format!("label {label:?} has sizes {first} and {size} in operand");
+                    return Err(invalid(
+                        "operands",
+                        format!("do not fit: {reason} {i}, {shape:?}"),
+                    ));
+                }
+            }
+        }
+        for (i, (labels, shape)) in self.inputs.iter().zip(shapes).enumerate() {
+            for (&label, &size) in labels.iter().zip(*shape) {
+                match sizes.iter_mut().find(|(l, ..)| *l == label) {
+                    None => sizes.push((label, size, i)),
+                    Some((_, known, _)) if *known == size || size == 1 => {}
+                    Some((_, known, from)) if *known == 1 => (*known, *from) = (size, i),
+                    Some((_, known, from)) => {
+                        return Err(invalid(
+                            "operands",
+                            format!(
+                                "do not fit: label {:?} has size {known} in operand {from} and \
+                                 {size} in operand {i}",
+                                name(label)
+                            ),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(sizes.into_iter().map(|(label, size, _)| (label, size)).collect())
+    }
+}
+
+fn invalid(name: &'static str, reason: String) -> Error {
     Error::InvalidArgument { op: OP, name, reason }
 }
 
 /// A label as the equation writes it.
-pub(super) fn name(label: usize) -> String {
+fn name(label: usize) -> String {
     match label {
         0..26 => char::from(b'A' + label as u8).to_string(),
         26..ELLIPSIS => char::from(b'a' + (label - 26) as u8).to_string(),
@@ -38,7 +128,7 @@ fn split(part: &str) -> (&str, bool, &str) {
 }
 
 /// Rejects what is neither letter nor the first ellipsis.
-pub(super) fn check(equation: &str, part: &str) -> Result<()> {
+fn check(equation: &str, part: &str) -> Result<()> {
     let (before, _, after) = split(part);
     match before.chars().chain(after.chars()).find(|&c| letter(c).is_none()) {
         None => Ok(()),
@@ -53,7 +143,7 @@ pub(super) fn check(equation: &str, part: &str) -> Result<()> {
 }
 
 /// The labels of the dims of an operand.
-pub(super) fn resolve(subscripts: &str, shape: &[usize], operand: usize) -> Result<Vec<usize>> {
+fn resolve(subscripts: &str, shape: &[usize], operand: usize) -> Result<Vec<usize>> {
     let (before, ellipsis, after) = split(subscripts);
     let named = before.len() + after.len();
     if shape.len() < named || (shape.len() > named && !ellipsis) {
@@ -70,7 +160,7 @@ pub(super) fn resolve(subscripts: &str, shape: &[usize], operand: usize) -> Resu
 }
 
 /// The labels after `->`.
-pub(super) fn explicit_output(
+fn explicit_output(
     equation: &str,
     output: &str,
     covered: usize,
@@ -102,7 +192,7 @@ pub(super) fn explicit_output(
 }
 
 /// The ellipsis, then the letters that occur once in the whole equation, sorted.
-pub(super) fn implicit_output(inputs: &[&str], covered: usize) -> Vec<usize> {
+fn implicit_output(inputs: &[&str], covered: usize) -> Vec<usize> {
     let count = |label: &usize| {
         inputs.iter().flat_map(|part| part.chars()).filter(|&c| letter(c) == Some(*label)).count()
     };
