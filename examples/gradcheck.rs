@@ -1,116 +1,109 @@
-//! Checks gradients against difference quotients: of a formula, of operations with a backward of
-//! one's own, and of a model.
+//! Checks the derivatives of every operation and loss against difference quotients, and prints a
+//! table of what was found.
 //!
-//! `cargo run --release --example gradcheck` exits with 0 when exactly the operation that is wrong
-//! on purpose is found wrong.
+//! `cargo run --release --example gradcheck` exits with 0 when all pass, with 1 when one fails;
+//! `-- --op NAME` shows one of them input by input.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use nn::autograd::{GradcheckReport, Save, record};
-use nn::prelude::*;
+use indicatif::{ProgressBar, ProgressStyle};
+use nn::autograd::suite::{self, Order, Outcome, Row};
 
-/// Check gradients of your own formulas, operations and models.
+/// Check the derivatives of every operation and loss.
+///
+/// Each operation is tried on inputs of several shapes, strided and broadcast ones among them, in f64
+/// and with a random upstream gradient. Its gradient is compared with difference quotients of its
+/// value, its second derivative with those of its gradient; the table shows the worst error of each,
+/// relative to the derivative (or to 0.01 where that is larger).
 #[derive(Parser)]
 #[command(name = "gradcheck", max_term_width = 100)]
 struct Args {
-    /// Decides the inputs, the weights and the upstream gradient.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Only this operation, input by input (see --list for the names).
+    #[arg(long, value_name = "NAME")]
+    op: Option<String>,
+    /// Only the names of the operations.
+    #[arg(long)]
+    list: bool,
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().seed) {
-        Ok(true) => {
-            println!("As expected: the right gradients passed, and the wrong one was found.");
-            ExitCode::SUCCESS
-        }
-        Ok(false) => {
-            println!("NOT as expected: a right gradient failed, or the wrong one passed.");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("gradcheck: {error}");
-            ExitCode::FAILURE
+    let args = Args::parse();
+    let mut rows = suite::rows();
+    // Rows of one operation stand together, in the order of the names.
+    rows.sort_by_key(Row::name);
+    if args.list {
+        let mut names: Vec<_> = rows.iter().map(Row::name).collect();
+        names.dedup();
+        names.iter().for_each(|name| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(op) = &args.op {
+        rows.retain(|row| row.name() == op);
+        if rows.is_empty() {
+            eprintln!("gradcheck: no operation is called {op:?}; --list shows the names");
+            return ExitCode::from(2);
         }
     }
+    let outcomes = check(&rows);
+    match args.op {
+        Some(_) => outcomes.iter().for_each(detail),
+        None => {
+            println!("{}", Outcome::HEAD);
+            outcomes.iter().for_each(|outcome| println!("{outcome}"));
+        }
+    }
+    let failed: Vec<_> = outcomes.iter().filter(|o| !o.passed()).collect();
+    for failure in failed.iter().flat_map(|o| o.failures()) {
+        println!("\n{failure}");
+    }
+    let derivatives: usize =
+        outcomes.iter().flat_map(|o| &o.trials).map(|trial| trial.derivatives).sum();
+    println!("\n{} operations, {derivatives} derivatives, {} failed", outcomes.len(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether exactly the wrong backward was found wrong.
-fn run(seed: u64) -> Result<bool> {
-    let mut rng = Generator::with_stream(seed, 1);
-    // Other tolerances, or another step, are fields of the options too.
-    let options = GradcheckOptions { seed, ..Default::default() };
-    println!("Each derivative that backward computes (\"analytic\") is compared with a difference");
-    println!("quotient of the function itself (\"numeric\"), all in f64. Seed {seed}.\n");
-
-    println!("1. A formula of Var operations: the negative log-likelihood of a Gaussian.");
-    println!("   Inputs: 0 = x [4, 3], 1 = mean [3], 2 = log of the deviation [3].");
-    let mut randn = |shape: &[usize]| Tensor::<f64>::randn(shape, &mut rng);
-    let inputs = [randn(&[4, 3])?, randn(&[3])?, randn(&[3])?];
-    let formula = gradcheck(|v| Ok(gaussian_nll(&v[0], &v[1], &v[2])), &inputs, &options)?;
-    show(&formula);
-
-    println!("2. An operation recorded with its own backward: softmax over rows.");
-    println!("   Input: 0 = logits [2, 5].");
-    let logits = randn(&[2, 5])?;
-    let right = gradcheck(|v| softmax(&v[0]), std::slice::from_ref(&logits), &options)?;
-    show(&right);
-
-    println!(
-        "3. WRONG ON PURPOSE: the same softmax, but its backward forgets the sum over the row."
-    );
-    println!("   gradcheck should say FAILED below, and in which elements.");
-    let wrong = gradcheck(|v| forgetful_softmax(&v[0]), &[logits], &options)?;
-    show(&wrong);
-
-    println!("4. A model and its loss: Linear-Tanh-Linear, cross entropy with label smoothing.");
-    println!("   Input: 0 = features of the batch [6, 4].");
-    let features = randn(&[6, 4])?;
-    let model = Sequential::<f64>::new()
-        .append(Linear::new(4, 8, &mut rng)?)
-        .append(Tanh::new())
-        .append(Linear::new(8, 3, &mut rng)?);
-    let targets = Tensor::randint(0, 3, [6], &mut rng)?;
-    let smooth = CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
-    let criterion = CrossEntropyLoss::new(smooth)?;
-    let loss = |v: &[Var<f64>]| criterion.forward(&model.forward(&v[0])?, &targets);
-    let through_model = gradcheck(loss, &[features], &options)?;
-    show(&through_model);
-
-    Ok(formula.passed() && right.passed() && !wrong.passed() && through_model.passed())
+/// The outcome of each operation, with the rows of one operation taken together.
+fn check(rows: &[Row]) -> Vec<Outcome> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+    let bar = ProgressBar::new(rows.len() as u64);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for row in rows {
+        bar.set_message(row.name());
+        let found = suite::check(row);
+        match outcomes.last_mut() {
+            Some(last) if last.name == found.name => last.absorb(found),
+            _ => outcomes.push(found),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    outcomes
 }
 
-/// The report, set off from the sentences around it.
-fn show(report: &GradcheckReport) {
-    report.to_string().lines().for_each(|line| println!("   | {line}"));
-    println!();
-}
-
-/// `mean(½·((x − μ)/σ)² + ln σ)`, from `s = ln σ`; the constant ½·ln 2π is left out.
-fn gaussian_nll(x: &Var<f64>, mean: &Var<f64>, s: &Var<f64>) -> Var<f64> {
-    let z = (x - mean) * (-s).exp();
-    (&z * &z * 0.5 + s).mean()
-}
-
-/// `y = softmax(x)` over rows: `dx = y·(g − Σ g·y)`. Saves the output.
-fn softmax(x: &Var<f64>) -> Result<Var<f64>> {
-    record("my_softmax", [x.node()], [Save::Output], softmax_value(x)?, |ctx, g, sink| {
-        let y = ctx.saved(0);
-        let mean = (&g * &y).sum_dim(&[-1], true)?;
-        sink.add(0, (g - mean) * y)
-    })
-}
-
-/// The same value with `dx = y·g`: wrong, because each output depends on every input of its row.
-fn forgetful_softmax(x: &Var<f64>) -> Result<Var<f64>> {
-    record("forgetful_softmax", [x.node()], [Save::Output], softmax_value(x)?, |ctx, g, sink| {
-        sink.add(0, g * ctx.saved(0))
-    })
-}
-
-/// Without the shift by the maximum that keeps the library's own softmax from overflowing.
-fn softmax_value(x: &Var<f64>) -> Result<Tensor<f64>> {
-    let e = x.detach().exp();
-    Ok((&e / &e.sum_dim(&[-1], true)?).into_value())
+/// One operation, input by input.
+fn detail(outcome: &Outcome) {
+    let order = match outcome.order {
+        Order::Any => "derivatives of every order",
+        Order::First => "first derivatives only",
+    };
+    println!("{}: {order}\n", outcome.name);
+    println!("worst relative error of the derivatives");
+    println!("   first    second     third  compared  shapes of the inputs");
+    for trial in &outcome.trials {
+        let third = trial.third.map_or_else(|| "-".into(), |e| format!("{e:.1e}"));
+        let second = match outcome.order {
+            Order::Any => format!("{:.1e}", trial.second),
+            Order::First => "none".into(),
+        };
+        println!(
+            "{:>8.1e}  {second:>8}  {third:>8}  {:>8}  {}{}",
+            trial.first,
+            trial.derivatives,
+            trial.shapes.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" "),
+            if trial.failure.is_some() { "  FAILED" } else { "" }
+        );
+    }
+    println!("\n{}\n{outcome}", Outcome::HEAD);
 }

@@ -42,6 +42,12 @@ impl<T: Float> Ctx<'_, T> {
         self.needs.wants(i).is_some()
     }
 
+    /// The earlier parent that is the same node as parent `i`, if there is one.
+    pub(crate) fn twin(&self, i: usize) -> Option<usize> {
+        let node = self.needs.wants(i)?;
+        self.needs.parents[..i].iter().position(|&p| p == node)
+    }
+
     /// Whether the gradient must itself be differentiable. A fused kernel that works on values may
     /// serve only where this is false.
     #[inline]

@@ -5,6 +5,7 @@
 //! two steps h and h/2, extrapolated: error O(h⁴) and O(ε·|φ|/h). Where the two steps disagree by more
 //! than rounding and curvature allow, there is a kink within h, and the element is reported as such.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tensor::{Error, Float, Generator, Result, Tensor};
@@ -103,11 +104,18 @@ impl fmt::Display for GradcheckReport {
         if let Some(worst) = &self.worst {
             writeln!(f, "  worst: {}", self.line(worst))?;
         }
-        for failure in self.failures.iter().take(5) {
-            writeln!(f, "  wrong: {}", self.line(failure))?;
+        // The worst of each input: one that is wrong throughout must not hide another.
+        let mut of_input: BTreeMap<usize, (usize, &Entry)> = BTreeMap::new();
+        for failure in &self.failures {
+            let (count, worst) = of_input.entry(failure.input).or_insert((0, failure));
+            *count += 1;
+            if failure.absolute > worst.absolute {
+                *worst = failure;
+            }
         }
-        if self.failures.len() > 5 {
-            writeln!(f, "  … and {} more", self.failures.len() - 5)?;
+        for (count, worst) in of_input.values() {
+            let line = self.line(worst);
+            writeln!(f, "  wrong: {line} (the worst of {count} wrong ones of this input)")?;
         }
         for kink in self.kinks.iter().take(3) {
             writeln!(f, "  kink, not judged: {}", self.line(kink))?;

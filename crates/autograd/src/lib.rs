@@ -16,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 mod anomaly;
+mod checkpoint;
+mod dot;
 mod engine;
 mod gradcheck;
 mod gradients;
@@ -23,12 +25,15 @@ mod ops;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod tape;
+pub mod transforms;
 mod var;
 
 pub use anomaly::Anomaly;
+pub use checkpoint::checkpoint;
 pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
+pub use ops::binary::Operand;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};

@@ -209,62 +209,93 @@ pub fn rows() -> Vec<Row> {
     ops::rows()
 }
 
-/// What [`check`] found. Prints as a line of the table.
+/// What [`check`] found. Prints as a line of the table, under [`Outcome::HEAD`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Outcome {
     /// The operation.
     pub name: &'static str,
-    /// On how many inputs it was tried.
-    pub inputs: usize,
+    /// The highest derivative that it has.
+    pub order: Order,
+    /// Input by input.
+    pub trials: Vec<Trial>,
+}
+
+/// What was found on one input.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// The shapes of the operands.
+    pub shapes: Vec<Vec<usize>>,
     /// How many derivatives were compared.
     pub derivatives: usize,
     /// Worst error of a first derivative, relative to the derivative or 0.01 where that is larger.
     pub first: f64,
-    /// The same of a second derivative; `None` where the operation has none.
-    pub second: Option<f64>,
-    /// What is wrong, input by input; empty where all is right.
-    pub failures: Vec<String>,
+    /// The same of a second derivative; 0 where the operation has none.
+    pub second: f64,
+    /// The worst third derivative, where one was tried.
+    pub third: Option<f64>,
+    /// What is wrong.
+    pub failure: Option<String>,
 }
 
 impl Outcome {
+    /// The head of the table, in two lines.
+    pub const HEAD: &str = "\
+operation                inputs  derivatives  worst relative error   verdict
+                                                 first    second";
+
     /// Whether nothing is wrong.
     pub fn passed(&self) -> bool {
-        self.failures.is_empty()
+        self.failures().next().is_none()
+    }
+
+    /// What is wrong, with the shapes at which it is.
+    pub fn failures(&self) -> impl Iterator<Item = String> {
+        let failed = self.trials.iter().filter_map(|t| Some((&t.shapes, t.failure.as_ref()?)));
+        failed.map(|(shapes, text)| format!("{} of {shapes:?}: {text}", self.name))
+    }
+
+    /// Takes the inputs of another row of the same operation in.
+    pub fn absorb(&mut self, other: Outcome) {
+        self.trials.extend(other.trials);
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let second = self.second.map_or_else(|| "none".into(), |e| format!("{e:.1e}"));
+        let Outcome { name, trials, .. } = self;
+        let worst = |error: fn(&Trial) -> f64| trials.iter().map(error).fold(0.0, f64::max);
+        let derivatives: usize = trials.iter().map(|t| t.derivatives).sum();
+        let first = worst(|t| t.first);
+        let second = match self.order {
+            Order::Any => format!("{:.1e}", worst(|t| t.second)),
+            Order::First => "none".into(),
+        };
         let verdict = if self.passed() { "passed" } else { "FAILED" };
-        let Outcome { name, inputs, derivatives, first, .. } = self;
-        write!(f, "{name:<32} {inputs:>6} {derivatives:>11} {first:>9.1e} {second:>9}  {verdict}")
+        let inputs = trials.len();
+        write!(
+            f,
+            "{name:<24} {inputs:>6} {derivatives:>12}  {first:>8.1e}  {second:>8}   {verdict}"
+        )
     }
 }
 
 /// Checks one row.
 pub fn check(row: &Row) -> Outcome {
-    let mut outcome = Outcome {
-        name: row.name,
-        inputs: row.cases.len(),
-        derivatives: 0,
-        first: 0.0,
-        second: (row.order == Order::Any).then_some(0.0),
-        failures: vec![],
-    };
     // One more order on the first input that is neither empty nor large.
     let is_small = |c: &Case| (1..=6).contains(&c.shapes.iter().flatten().product::<usize>());
     let deep = row.cases.iter().position(|c| !c.shapes.is_empty() && is_small(c));
-    for i in 0..row.cases.len() {
-        let problem = match check_case(row, i, deep == Some(i), &mut outcome) {
-            Ok(()) => continue,
-            Err(Problem::Wrong(text)) => text,
-            Err(Problem::Failed(error)) => error.to_string(),
+    let try_case = |i: usize| {
+        let mut trial = Trial { shapes: row.cases[i].shapes.clone(), ..Trial::default() };
+        trial.failure = match check_case(row, i, deep == Some(i), &mut trial) {
+            Ok(()) => None,
+            Err(Problem::Wrong(text)) => Some(text),
+            Err(Problem::Failed(error)) => Some(error.to_string()),
         };
-        outcome.failures.push(format!("{} {:?}: {problem}", row.name, row.cases[i].shapes));
-    }
-    outcome
+        trial
+    };
+    let trials = (0..row.cases.len()).map(try_case).collect();
+    Outcome { name: row.name, order: row.order, trials }
 }
 
 enum Problem {
@@ -288,12 +319,12 @@ fn judge(what: &str, report: &GradcheckReport, worst: &mut f64) -> Result<usize,
     Err(Problem::Wrong(format!("{what}: {report}")))
 }
 
-fn check_case(row: &Row, i: usize, deep: bool, outcome: &mut Outcome) -> Result<(), Problem> {
+fn check_case(row: &Row, i: usize, deep: bool, trial: &mut Trial) -> Result<(), Problem> {
     let f = &row.cases[i].function;
     let (inputs, mut generator) = row.inputs(i)?;
     let options = GradcheckOptions::default();
     let report = gradcheck(f, &inputs, &options)?;
-    outcome.derivatives += judge("first order", &report, &mut outcome.first)?;
+    trial.derivatives += judge("first order", &report, &mut trial.first)?;
 
     let upstream = f(&constants(&inputs))?
         .iter()
@@ -317,16 +348,15 @@ fn check_case(row: &Row, i: usize, deep: bool, outcome: &mut Outcome) -> Result<
     let mut all = inputs;
     all.extend(upstream.into_iter().map(Var::into_value));
     let report = gradcheck(gradient, &all, &options)?;
-    let mut worst = outcome.second.unwrap_or(0.0);
-    outcome.derivatives += judge("second order", &report, &mut worst)?;
-    outcome.second = Some(worst);
+    trial.derivatives += judge("second order", &report, &mut trial.second)?;
     if deep {
         let upstream: Vec<_> = (gradient(&tracked(&all))?.iter())
             .map(|y| Tensor::randn(y.shape(), &mut generator).map(Var::constant))
             .collect::<Result<_>>()?;
         let curvature = |v: &[Var<f64>]| gradient_of(&gradient, v, &upstream);
-        outcome.derivatives +=
-            judge("third order", &gradcheck(curvature, &all, &options)?, &mut 0.0)?;
+        let worst = trial.third.insert(0.0);
+        let report = gradcheck(curvature, &all, &options)?;
+        trial.derivatives += judge("third order", &report, worst)?;
     }
     Ok(())
 }
@@ -417,7 +447,7 @@ mod tests {
         use rayon::prelude::*;
         let outcomes: Vec<_> = rows().par_iter().map(check).collect();
         assert!(outcomes.len() > 60);
-        let failures: Vec<_> = outcomes.iter().flat_map(|o| o.failures.clone()).collect();
+        let failures: Vec<_> = outcomes.iter().flat_map(Outcome::failures).collect();
         assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
     }
 
@@ -502,6 +532,7 @@ mod tests {
         let outcome = check(&Row::unary("wrong", wrong));
         assert!(!outcome.passed() && outcome.to_string().ends_with("FAILED"));
         let second = check(&Row::unary("second order missing", |x| Ok(x.exp())).first_order());
-        assert!(second.failures[0].contains("has a second derivative"), "{:?}", second.failures);
+        let text = second.failures().next().unwrap();
+        assert!(text.contains("has a second derivative"), "{text}");
     }
 }

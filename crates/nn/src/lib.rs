@@ -31,6 +31,7 @@
 
 pub mod data;
 mod files;
+mod gradcheck;
 mod loss;
 pub mod metrics;
 mod modules;
@@ -40,6 +41,7 @@ mod state_dict;
 
 pub use autograd::{self, Error, Result};
 pub use files::write_atomically;
+pub use gradcheck::{gradcheck_module, gradgradcheck_module};
 pub use loss::{CrossEntropyLoss, CrossEntropyOptions, NLLLoss, NLLLossOptions};
 pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Tanh};
 pub use parameters::{Parameter, Parameters, Visitor};
@@ -52,10 +54,11 @@ pub mod prelude {
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
         CrossEntropyLoss, CrossEntropyOptions, Linear, LogSoftmax, Module, NLLLoss, NLLLossOptions,
-        Parameter, Parameters, ReLU, Sequential, Tanh, load_safetensors, save_safetensors,
+        Parameter, Parameters, ReLU, Sequential, Tanh, gradcheck_module, gradgradcheck_module,
+        load_safetensors, save_safetensors,
     };
     pub use autograd::{
         Error, Float, Generator, GradcheckOptions, Gradients, Reduction, Result, Tape, Tensor, Var,
-        gradcheck,
+        gradcheck, gradgradcheck,
     };
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use autograd::{Float, ParameterId, Tape, Tensor, Var};
+use autograd::{Float, Gradients, ParameterId, Tape, Tensor, Var};
 
 /// A trainable tensor with an identity. A clone is another parameter with the same value.
 pub struct Parameter<T: Float> {
@@ -107,6 +107,14 @@ pub trait Parameters {
         let mut all = Vec::new();
         self.visit(&mut Visitor::new(&mut |path, p| all.push((path.to_owned(), p))));
         all
+    }
+
+    /// The paths of the parameters that are not frozen and received no gradient: unused ones.
+    fn missing_gradients(&self, gradients: &Gradients<Self::Elem>) -> Vec<String> {
+        let missing =
+            |p: &Parameter<Self::Elem>| !p.is_frozen() && gradients.parameter(p.id()).is_none();
+        let all = self.named_parameters().into_iter();
+        all.filter(|(_, p)| missing(p)).map(|(path, _)| path).collect()
     }
 
     /// The number of trainable numbers and frozen ones.

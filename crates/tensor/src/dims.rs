@@ -21,7 +21,11 @@ impl<T: Copy + Default> Dims<T> {
 
     #[inline]
     pub(crate) fn from_elem(value: T, len: usize) -> Self {
-        if len <= INLINE { Dims::Inline(len as u8, [value; INLINE]) } else { vec![value; len].into() }
+        if len <= INLINE {
+            Dims::Inline(len as u8, [value; INLINE])
+        } else {
+            vec![value; len].into()
+        }
     }
 
     #[inline]

@@ -285,6 +285,8 @@ pub trait Float:
     fn vsigmoid<const FMA: bool>(self) -> Self;
     /// The error function.
     fn verf<const FMA: bool>(self) -> Self;
+    /// `1 − erf x` without cancellation, to 5 ulp in `f32`.
+    fn verfc<const FMA: bool>(self) -> Self;
     /// Sine, for `|x| ≤ 10⁴`.
     fn vsin<const FMA: bool>(self) -> Self;
     /// Cosine, for `|x| ≤ 10⁴`.
@@ -405,7 +407,7 @@ macro_rules! float {
             float!(
                 @math $type,
                 vexp = exp, vlog = log, vexpm1 = expm1, vlog1p = log1p, vtanh = tanh,
-                vsigmoid = sigmoid, verf = erf, vsin = sin, vcos = cos
+                vsigmoid = sigmoid, verf = erf, verfc = erfc, vsin = sin, vcos = cos
             );
             fn scalar(self, function: Scalar) -> Self {
                 match function {

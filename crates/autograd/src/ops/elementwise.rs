@@ -1,5 +1,7 @@
 //! Element-wise functions: `y_i = f(x_i)`, `dx_i = g_i·f'(x_i)`. Any shape, any strides.
 
+use std::f64::consts::{LN_2, LOG2_E, LOG10_E};
+
 use tensor::{Float, Result, Tensor};
 
 use super::total;
@@ -14,11 +16,129 @@ impl<T: Float> Var<T> {
         self.unary_from_output("exp", Tensor::exp, |y, g| g * y)
     }
 
+    /// `y = eˣ − 1`, without cancellation near 0; `dx = g·eˣ`. Saves the input. Any order.
+    /// `torch.expm1`.
+    #[must_use]
+    #[track_caller]
+    pub fn expm1(&self) -> Self {
+        // Not g·(y + 1): of a y near −1 nothing of eˣ is left.
+        self.unary_from_input("expm1", Tensor::expm1, |x, g| g * x.exp())
+    }
+
+    /// `y = 2ˣ`, exact for integers; `dx = g·y·ln 2`. Saves the output. Any order. `torch.exp2`.
+    #[must_use]
+    #[track_caller]
+    pub fn exp2(&self) -> Self {
+        let forward = |x: &Tensor<T>| total(Tensor::scalar(T::ONE + T::ONE).pow(x));
+        self.unary_from_output("exp2", forward, |y, g| g * y * T::from_f64(LN_2))
+    }
+
     /// Natural logarithm: `y = ln x`, `dx = g/x`. Saves the input. Any order. `torch.log`.
     #[must_use]
     #[track_caller]
     pub fn log(&self) -> Self {
         self.unary_from_input("log", Tensor::log, |x, g| g / x)
+    }
+
+    /// `y = ln(1 + x)`, without cancellation near 0; `dx = g/(1 + x)`. Saves the input. Any order.
+    /// `torch.log1p`.
+    #[must_use]
+    #[track_caller]
+    pub fn log1p(&self) -> Self {
+        self.unary_from_input("log1p", Tensor::log1p, |x, g| g / (x + T::ONE))
+    }
+
+    /// Logarithm to base 2, exact at powers of 2: `y = log₂ x`, `dx = g/(x·ln 2)`. Saves the input.
+    /// Any order. `torch.log2`.
+    #[must_use]
+    #[track_caller]
+    pub fn log2(&self) -> Self {
+        self.unary_from_input("log2", Tensor::log2, |x, g| g / x * T::from_f64(LOG2_E))
+    }
+
+    /// Logarithm to base 10, to 2 ulp: `y = log₁₀ x`, `dx = g/(x·ln 10)`. Saves the input. Any order.
+    /// `torch.log10`.
+    #[must_use]
+    #[track_caller]
+    pub fn log10(&self) -> Self {
+        let forward = Tensor::map::<T, Log10>;
+        self.unary_from_input("log10", forward, |x, g| g / x * T::from_f64(LOG10_E))
+    }
+
+    /// Square: `y = x²`, `dx = 2·g·x`. Saves the input. Any order. `torch.square`.
+    #[must_use]
+    #[track_caller]
+    pub fn square(&self) -> Self {
+        self.unary_from_input("square", Tensor::square, |x, g| g * x * T::from_f64(2.0))
+    }
+
+    /// Square root: `y = √x`, `dx = g/(2y)`: ∞ at 0, as PyTorch. Saves the output. Any order.
+    /// `torch.sqrt`.
+    #[must_use]
+    #[track_caller]
+    pub fn sqrt(&self) -> Self {
+        self.unary_from_output("sqrt", Tensor::sqrt, |y, g| g / (y * T::from_f64(2.0)))
+    }
+
+    /// `y = 1/√x`, `dx = −g·y³/2`. Saves the output. Any order. `torch.rsqrt`.
+    #[must_use]
+    #[track_caller]
+    pub fn rsqrt(&self) -> Self {
+        self.unary_from_output("rsqrt", Tensor::rsqrt, |y, g| {
+            let square = &y * &y;
+            g * y * T::from_f64(-0.5) * square
+        })
+    }
+
+    /// `y = 1/x`, `dx = −g·y²`. Saves the output. Any order. `torch.reciprocal`.
+    #[must_use]
+    #[track_caller]
+    pub fn reciprocal(&self) -> Self {
+        self.unary_from_output("reciprocal", Tensor::reciprocal, |y, g| -(g * &y * y))
+    }
+
+    /// Magnitude: `y = |x|`, `dx = g·sign(x)` (0 at 0, as PyTorch). Saves the input. Any order.
+    /// `torch.abs`.
+    #[must_use]
+    #[track_caller]
+    pub fn abs(&self) -> Self {
+        self.piecewise::<AbsSlope>("abs", Tensor::abs)
+    }
+
+    /// −1, 0 or 1; zeros keep their sign, NaN stays NaN. `dx = 0`. Saves nothing. Any order.
+    /// `torch.sign`.
+    #[must_use]
+    #[track_caller]
+    pub fn sign(&self) -> Self {
+        self.flat("sign", Tensor::sign)
+    }
+
+    /// The largest integer not above x. `dx = 0`. Saves nothing. Any order. `torch.floor`.
+    #[must_use]
+    #[track_caller]
+    pub fn floor(&self) -> Self {
+        self.flat("floor", Tensor::floor)
+    }
+
+    /// The smallest integer not below x. `dx = 0`. Saves nothing. Any order. `torch.ceil`.
+    #[must_use]
+    #[track_caller]
+    pub fn ceil(&self) -> Self {
+        self.flat("ceil", Tensor::ceil)
+    }
+
+    /// The nearest integer, the even one of two. `dx = 0`. Saves nothing. Any order. `torch.round`.
+    #[must_use]
+    #[track_caller]
+    pub fn round(&self) -> Self {
+        self.flat("round", Tensor::round)
+    }
+
+    /// The integer part. `dx = 0`. Saves nothing. Any order. `torch.trunc`.
+    #[must_use]
+    #[track_caller]
+    pub fn trunc(&self) -> Self {
+        self.flat("trunc", Tensor::trunc)
     }
 
     /// Hyperbolic tangent: `y = tanh x`, `dx = g·(1 − y²)`. Saves the output. Any order.
@@ -63,13 +183,43 @@ impl<T: Float> Var<T> {
     }
 }
 
+kernels! { Map(x: T) -> T:
+    Log10 = x.vlog::<FMA>() * T::from_f64(LOG10_E);
+}
+
+kernels! { Zip(g: T, x: T) -> T:
+    /// NaN gives NaN.
+    AbsSlope = {
+        let y = if x < T::ZERO { -g } else { g };
+        if x.abs() > T::ZERO { y } else { x * x }
+    };
+}
+
 /// What the gradient-checking suite tries.
 #[cfg(any(test, feature = "suite"))]
 pub(crate) fn rows() -> Vec<crate::suite::Row> {
     use crate::suite::Row;
     vec![
         Row::unary("exp", |x| Ok(x.exp())),
+        Row::unary("expm1", |x| Ok(x.expm1())),
+        Row::unary("exp2", |x| Ok(x.exp2())),
         Row::unary("log", |x| Ok(x.log())).positive(),
+        Row::unary("log1p", |x| Ok(x.log1p())).positive(),
+        Row::unary("log1p", |x| Ok(x.log1p())).between(-0.7, 0.7),
+        Row::unary("log2", |x| Ok(x.log2())).positive(),
+        Row::unary("log10", |x| Ok(x.log10())).positive(),
+        Row::unary("square", |x| Ok(x.square())),
+        Row::unary("sqrt", |x| Ok(x.sqrt())).positive(),
+        Row::unary("rsqrt", |x| Ok(x.rsqrt())).positive(),
+        Row::unary("reciprocal", |x| Ok(x.reciprocal())).positive(),
+        Row::unary("reciprocal", |x| Ok((-x).reciprocal())).positive(),
+        Row::unary("abs", |x| Ok(x.abs())),
+        Row::unary("abs", |x| Ok((x * x * x).abs())),
+        Row::unary("sign", |x| Ok(x.sign() * x)),
+        Row::unary("floor", |x| Ok(x.floor() * x)),
+        Row::unary("ceil", |x| Ok(x.ceil() * x)),
+        Row::unary("round", |x| Ok(x.round() * x)),
+        Row::unary("trunc", |x| Ok(x.trunc() * x)),
         Row::unary("tanh", |x| Ok(x.tanh())),
         Row::unary("sigmoid", |x| Ok(x.sigmoid())),
         Row::unary("relu", |x| Ok(x.relu())),

@@ -242,9 +242,9 @@ mod tests {
         let (w, fixed) = (tape.var(x.clone()), Var::constant(x.clone() * 2.0));
         let y = w.matmul(&fixed).unwrap();
         // Had the op kept w, the tape would share its storage.
-        let kept = tape.0.nodes.borrow().iter().map(|n| n.saved.len()).sum::<usize>();
+        let kept = tape.0.graph.borrow().saved.len();
         assert_eq!(kept, 1);
-        assert!(tape.0.nodes.borrow()[1].saved[0].value.shares_storage(fixed.value()));
+        assert!(tape.0.graph.borrow().saved_of(1)[0].value.shares_storage(fixed.value()));
         assert_eq!(y.sum().backward().unwrap().wrt(&w).unwrap().to_vec()[0], 128.0);
     }
 

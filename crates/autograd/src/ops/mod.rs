@@ -1,20 +1,42 @@
 //! The differentiable operations, one place each: formula, forward, what is saved, backward, and the
 //! rows of the gradient table that check it.
 
+/// Formulas of `Float`s as the zero-size structs that the skeletons of `tensor` take.
+macro_rules! kernels {
+    ($trait:ident $arguments:tt -> $out:ty: $($(#[$note:meta])* $name:ident = $formula:expr;)+) => {$(
+        $(#[$note])*
+        struct $name;
+        impl<T: Float> tensor::kernels::$trait<T, T> for $name {
+            #[inline(always)]
+            fn apply<const FMA: bool> $arguments -> $out { $formula }
+        }
+    )+};
+}
+
+mod activations;
 mod arithmetic;
+pub(crate) mod binary;
+mod clamp;
 pub(crate) mod cross_entropy;
+mod dropout;
 mod einsum;
 mod elementwise;
 mod extrema;
+mod joining;
 mod linalg;
 mod linear;
 mod moments;
+mod normal;
 mod norms;
+mod piecewise;
 mod product;
 mod reduce;
 mod softmax;
+mod trigonometry;
 mod views;
+mod where_cond;
 
+use tensor::kernels::{Zip, Zip3};
 use tensor::{Float, Result, Tensor};
 
 use crate::engine::Ctx;
@@ -76,10 +98,53 @@ impl<T: Float> Var<T> {
             sink.add(0, derivative(ctx, ctx.saved(0), g)?)
         }))
     }
+
+    /// A step function: `dx = 0`. Saves nothing.
+    #[track_caller]
+    fn flat(&self, name: &'static str, forward: impl Fn(&Tensor<T>) -> Tensor<T>) -> Self {
+        let y = forward(self.value());
+        total(record(name, [self.node()], [], y, |_, _, sink| sink.add_zero(0)))
+    }
+
+    /// A piecewise linear function: `dx = K(g, x)`, linear in g.
+    #[track_caller]
+    fn piecewise<K: Zip<T> + 'static>(
+        &self,
+        name: &'static str,
+        forward: impl Fn(&Tensor<T>) -> Tensor<T>,
+    ) -> Self {
+        self.unary(name, Save::Input(self), forward, move |_, x, g| g.gate::<K>(name, x.value()))
+    }
+
+    /// `K(self, x)`, which must be linear in `self`, element by element, and so is its own
+    /// transpose: one kernel serves for the derivatives of every order. `x` has the shape of `self`,
+    /// or broadcasts to it.
+    #[track_caller]
+    fn gate<K: Zip<T> + 'static>(&self, name: &'static str, x: &Tensor<T>) -> Result<Self> {
+        let y = self.value().zip::<T, K>(name, x)?;
+        let x = x.clone();
+        record(name, [self.node()], [], y, move |_, g, sink| sink.add(0, g.gate::<K>(name, &x)?))
+    }
+
+    /// [`Var::gate`] by two tensors.
+    #[track_caller]
+    fn gate3<K: Zip3<T, T> + 'static>(
+        &self,
+        name: &'static str,
+        x: &Tensor<T>,
+        p: &Tensor<T>,
+    ) -> Result<Self> {
+        let y = self.value().zip3::<T, K>(name, x, p)?;
+        let (x, p) = (x.clone(), p.clone());
+        record(name, [self.node()], [], y, move |_, g, sink| {
+            sink.add(0, g.gate3::<K>(name, &x, &p)?)
+        })
+    }
 }
 
-/// The result of recording an operation that cannot fail: it has one parent, hence one tape.
-fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
+/// The result of what cannot fail: of recording an operation with one parent, hence one tape, or of
+/// a tensor with a number.
+pub(crate) fn total<V>(result: Result<V>) -> V {
     match result {
         Ok(y) => y,
         Err(error) => unreachable!("bug: {error}"),
@@ -90,19 +155,28 @@ fn total<T: Float>(result: Result<Var<T>>) -> Var<T> {
 #[cfg(any(test, feature = "suite"))]
 pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
+        activations::rows(),
         arithmetic::rows(),
+        binary::rows(),
+        clamp::rows(),
         cross_entropy::rows(),
+        dropout::rows(),
         einsum::rows(),
         elementwise::rows(),
         extrema::rows(),
+        joining::rows(),
         linalg::rows(),
         linear::rows(),
         moments::rows(),
+        normal::rows(),
         norms::rows(),
+        piecewise::rows(),
         product::rows(),
         reduce::rows(),
         softmax::rows(),
+        trigonometry::rows(),
         views::rows(),
+        where_cond::rows(),
     ]
     .into_iter()
     .flatten()

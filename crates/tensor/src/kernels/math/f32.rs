@@ -201,11 +201,11 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     fma::<FMA>(-y, lost, y)
 }
 
-/// `2/√π·∫₀ˣ exp(−t²) dt`.
+/// `erf(x)` for |x| ≤ 0.9.
 #[inline(always)]
-pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
+fn erf_near_zero<const FMA: bool>(x: f32) -> f32 {
     /// `erf(x)/x − 1` in x².
-    const SMALL: [f32; 7] = [
+    const POLYNOMIAL: [f32; 7] = [
         7.943_228e-5,
         -8.039_768_4e-4,
         5.191_753_6e-3,
@@ -214,6 +214,12 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
         -3.761_263e-1,
         1.283_791_7e-1,
     ];
+    fma::<FMA>(horner::<FMA, _>(x * x, POLYNOMIAL), x, x)
+}
+
+/// `2/√π·∫₀ˣ exp(−t²) dt`.
+#[inline(always)]
+pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     /// `ln(1 − erf a)`.
     const LARGE: [f32; 8] = [
         -2.081_457_2e-5,
@@ -229,8 +235,42 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     let a = if a > 4.0 { 4.0 } else { a };
     let (m, n) = exp_parts::<FMA>(horner::<FMA, _>(a, LARGE));
     let large = fma::<FMA>(-m, power(n), 1.0);
-    let small = fma::<FMA>(horner::<FMA, _>(a * a, SMALL), a, a);
+    let small = erf_near_zero::<FMA>(a);
     (if a < 0.9 { small } else { large }).copysign(x)
+}
+
+/// `1 − erf x`, without cancellation.
+#[inline(always)]
+pub(crate) fn erfc<const FMA: bool>(x: f32) -> f32 {
+    /// `exp(a²)·erfc(a)/t` in t − ¼, where t = 1/(1 + a).
+    const LARGE: [f32; 11] = [
+        2.047_713_3,
+        -4.353_905,
+        3.429_061,
+        -4.626_598_7e-1,
+        -1.237_926_1,
+        7.978_305e-1,
+        3.158_141_7e-1,
+        -5.888_622e-1,
+        -1.169_283e-1,
+        6.158_062e-1,
+        7.160_046e-1,
+    ];
+    let a = x.abs();
+    let a = if a > 11.0 { 11.0 } else { a };
+    let t = 1.0 / (1.0 + a);
+    let q = t * horner::<FMA, _>(t - 0.25, LARGE);
+    // a² = h² + (a − h)(a + h), where h has 12 bits and an exact square.
+    let h = f32::from_bits(a.to_bits().wrapping_add(0x800) & 0xffff_f000);
+    let (n, r) = reduce::<FMA>(-(h * h));
+    let r = r - (a - h) * (a + h);
+    let m = fma::<FMA>(horner::<FMA, _>(r, EXP) * r, r, r) + 1.0;
+    let n = integer(n);
+    let half = n >> 1;
+    let y = m * q * power(half) * power(n.wrapping_sub(half));
+    let large = if x < 0.0 { 2.0 - y } else { y };
+    let small = 1.0 - erf_near_zero::<FMA>(x);
+    if a < 0.5 { small } else { large }
 }
 
 /// `sin(x + n·π/2)` for x in [0, 10⁴]; anything for larger arguments.

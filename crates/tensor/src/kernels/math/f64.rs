@@ -1,5 +1,5 @@
 //! Double precision: vectorisable `exp`, `log` and `sigmoid`. The others are not: they are those of
-//! the standard library (`erf`: of `libm`), called once an element.
+//! the standard library (`erf`, `erfc`: of `libm`), called once an element.
 //!
 //! `exp` is the Taylor polynomial of degree 13, whose remainder on |r| ≤ ln 2 / 2 is 4e-18. The one
 //! of `log` is fitted by crates/tensor/tests/data/make_math.py.
@@ -133,6 +133,8 @@ from_libraries! {
     tanh = f64::tanh;
     /// `2/√π·∫₀ˣ exp(−t²) dt`.
     erf = libm::erf;
+    /// `1 − erf x`.
+    erfc = libm::erfc;
     /// `eˣ − 1`.
     expm1 = f64::exp_m1;
     /// `ln(1 + x)`.

@@ -16,6 +16,7 @@
 //! | `tanh`    | 1.331    | 1.331   | 2.5   |
 //! | `sigmoid` | 1.971    | 1.967   | 2.5   |
 //! | `erf`     | 1.103    | 1.331   | 2.5   |
+//! | `erfc`    | 4.368    | 4.503   | 5.0   |
 //! | `expm1`   | 1.434    | 1.393   | 2.5   |
 //! | `log1p`   | 1.434    | 1.444   | 2.5   |
 //! | `sin`     | 1.124    | 1.132   | 1.5   |
@@ -60,7 +61,7 @@ mod tests {
         };
     }
 
-    const FUNCTIONS: [Function; 9] = functions! {
+    const FUNCTIONS: [Function; 10] = functions! {
         exp = f64::exp, [1.024, 0.989], 1.1, INF,
             { 0.0 => 1.0, -0.0 => 1.0, 1e-45 => 1.0, INF => INF, 89.0 => INF, -INF => 0.0,
               -104.0 => 0.0, -103.0 => 1e-45 };
@@ -73,6 +74,9 @@ mod tests {
             { 0.0 => 0.5, -0.0 => 0.5, INF => 1.0, -INF => 0.0, -103.0 => 1e-45, -3e38 => 0.0 };
         erf = libm::erf, [1.103, 1.331], 2.5, INF,
             { 0.0 => 0.0, -0.0 => -0.0, 1e-45 => 1e-45, INF => 1.0, -INF => -1.0, -4.5 => -1.0 };
+        erfc = libm::erfc, [4.368, 4.503], 5.0, INF,
+            { 0.0 => 1.0, -0.0 => 1.0, 1e-45 => 1.0, INF => 0.0, -INF => 2.0, -4.5 => 2.0,
+              10.2 => 0.0 };
         expm1 = f64::exp_m1, [1.434, 1.393], 2.5, INF,
             { 0.0 => 0.0, -0.0 => -0.0, -1e-45 => -1e-45, INF => INF, 89.0 => INF, -INF => -1.0,
               -20.0 => -1.0 };
@@ -185,6 +189,7 @@ mod tests {
     fn f64_functions_of_the_libraries_are_the_ones_named() {
         let x = 0.7_f64;
         assert_eq!((d::tanh::<true>(x), d::erf::<true>(x)), (x.tanh(), libm::erf(x)));
+        assert_eq!(d::erfc::<true>(x), libm::erfc(x));
         assert_eq!((d::expm1::<true>(x), d::log1p::<true>(x)), (x.exp_m1(), x.ln_1p()));
         assert_eq!((d::sin::<true>(x), d::cos::<true>(x)), (x.sin(), x.cos()));
     }
