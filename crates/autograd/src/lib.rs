@@ -35,6 +35,9 @@ pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgra
 pub use gradients::Gradients;
 pub use ops::binary::Operand;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
+pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
-pub use tensor::{Element, Error, Float, Generator, Result, Shape, Tensor};
+pub use tensor::{
+    ConvOptions, Element, Error, Float, Generator, PadMode, Result, Shape, Slice, Tensor,
+};
 pub use var::Var;

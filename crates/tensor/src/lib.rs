@@ -144,7 +144,7 @@
 //! | `np.cumsum(x, 0)` | `x.cumsum(0)` | [`x.cumsum(0)?`](Tensor::cumsum) |
 //! | `np.sort`, `np.argsort` | `x.sort(dim)`, `x.topk(k)` | [`x.sort(-1, false)?`](Tensor::sort), [`x.argsort`](Tensor::argsort), [`x.topk`](Tensor::topk) |
 //! | `np.take`, `np.take_along_axis` | `x.index_select`, `x.gather` | [`x.index_select`](Tensor::index_select), [`x.gather`](Tensor::gather) |
-//! | `np.put_along_axis`, `np.add.at` | `x.scatter`, `x.scatter_add` | [`x.scatter`](Tensor::scatter), [`x.scatter_add`](Tensor::scatter_add) |
+//! | `np.put_along_axis`, `np.add.at` | `x.scatter`, `x.scatter_add` | [`x.scatter`](Tensor::scatter), [`x.scatter_add`](Tensor::scatter_add), [`x.index_add`](Tensor::index_add) |
 //! | `x[mask]` | `x.masked_select(mask)` | [`x.masked_select(&mask)?`](Tensor::masked_select), [`x.masked_fill`](Tensor::masked_fill) |
 //! | `np.bincount`, `np.eye(k)[y]` | `y.bincount()`, `F.one_hot(y, k)` | [`y.bincount(0)?`](Tensor::bincount), [`y.one_hot(k)?`](Tensor::one_hot) |
 //! | `a @ b` | `a @ b`, `a.mv(v)`, `a.bmm(b)` | [`a.matmul(&b)?`](Tensor::matmul), [`a.mv`](Tensor::mv), [`a.bmm`](Tensor::bmm) |
@@ -181,7 +181,7 @@ pub use kernels::Operand;
 pub use layout::Layout;
 #[doc(hidden)]
 pub use ops::Equation;
-pub use ops::{Nested, PadMode};
+pub use ops::{ConvOptions, Nested, PadMode, Windows};
 pub use random::{Generator, GeneratorState};
 pub use shape::Shape;
 pub use slice::Slice;

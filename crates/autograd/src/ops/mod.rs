@@ -17,20 +17,25 @@ mod activations;
 mod arithmetic;
 pub(crate) mod binary;
 mod clamp;
+mod conv;
 pub(crate) mod cross_entropy;
 mod dropout;
 mod einsum;
 mod elementwise;
 mod extrema;
+mod index;
 mod joining;
 mod linalg;
 mod linear;
 mod moments;
 mod normal;
 mod norms;
+mod order;
 mod piecewise;
+pub(crate) mod pool;
 mod product;
 mod reduce;
+mod slicing;
 mod softmax;
 mod trigonometry;
 mod views;
@@ -159,20 +164,25 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         binary::rows(),
         clamp::rows(),
+        conv::rows(),
         cross_entropy::rows(),
         dropout::rows(),
         einsum::rows(),
         elementwise::rows(),
         extrema::rows(),
+        index::rows(),
         joining::rows(),
         linalg::rows(),
         linear::rows(),
         moments::rows(),
         normal::rows(),
         norms::rows(),
+        order::rows(),
         piecewise::rows(),
         product::rows(),
+        pool::rows(),
         reduce::rows(),
+        slicing::rows(),
         softmax::rows(),
         trigonometry::rows(),
         views::rows(),

@@ -12,7 +12,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// Multiply-adds from which on a product, or a batch of them, is worth a second thread.
-const PARALLEL: usize = 2 << 20;
+pub(crate) const PARALLEL: usize = 2 << 20;
 
 /// A strided matrix inside a slice.
 #[doc(hidden)]
@@ -36,7 +36,7 @@ impl<'a, T: Element> MatRef<'a, T> {
         MatRef { data: x.buffer.as_slice(), start, rows, columns, row_stride, column_stride }
     }
 
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         MatRef {
             rows: self.columns,
             columns: self.rows,

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// Refuses indices outside `[0, size)`, by position.
-fn check_indices(op: &'static str, index: &Tensor<i64>, size: usize) -> Result<()> {
+pub(super) fn check_indices(op: &'static str, index: &Tensor<i64>, size: usize) -> Result<()> {
     let index = index.contiguous();
     let outside = |&value: &i64| usize::try_from(value).is_ok_and(|i| i < size);
     match index.elements().iter().position(|value| !outside(value)) {

@@ -1,9 +1,11 @@
 //! The operations, a page each: methods of [`Tensor`](crate::Tensor) where a PyTorch or NumPy user
 //! looks for them. How memory is walked is in [`kernels`](crate::kernels).
 
+mod adjoint;
 mod arithmetic;
 mod cast;
 mod compare;
+mod conv;
 mod create;
 mod einsum;
 mod elementwise;
@@ -16,7 +18,10 @@ mod scan;
 mod sort;
 mod subscripts;
 mod views;
+mod windows;
 
+pub use conv::ConvOptions;
 pub use create::Nested;
 pub use join::PadMode;
 pub use subscripts::Equation;
+pub use windows::Windows;

@@ -1,6 +1,6 @@
 //! Reading and writing by index or mask: one element at a time.
 
-use tensor::{Number, Result, Tensor};
+use tensor::{Float, Number, Result, Tensor};
 
 use crate::arithmetic::Arithmetic;
 use crate::twin::{
@@ -127,6 +127,61 @@ fn scatter_add<T: Arithmetic + Number>(case: &mut Case) {
     scattering::<T>(case, "scatter_add", Tensor::scatter_add, Arithmetic::add);
 }
 
+fn index_add<T: Float + Sample>(case: &mut Case) {
+    let (x, rank) = (case.twin::<T>(integers), case.rank());
+    for (d, &size) in case.shape.iter().enumerate() {
+        let count = case.choices.below(9);
+        let (index, [good, bad]) = indices(&mut case.choices, size, count);
+        let mut shape = case.shape.clone();
+        shape[d] = index.len();
+        let source = Twin::<T>::strided(&shape, case.choices.bits(), integers);
+        let mut want = x.dense.map(|x| x.number());
+        for_each_index(&shape, |at| {
+            let mut to = at.to_vec();
+            to[d] = index[at[d]];
+            let to = to.iter().zip(&case.shape).fold(0, |flat, (&i, &n)| flat * n + i);
+            want.data[to] += source.dense.at(at).number();
+        });
+        let dim = case.choices.signed(d, rank);
+        same(&x.view.index_add(dim, &good, &source.view).unwrap(), &want.map(T::sample));
+        if !index.is_empty() {
+            rejects("index_add", x.view.index_add(dim, &bad, &source.view));
+        }
+        rejects("index_add", x.view.index_add(dim, &good.unsqueeze(0).unwrap(), &source.view));
+        let wider = source.view.unsqueeze(0).unwrap();
+        rejects("index_add", x.view.index_add(dim, &good, &wider));
+        source.check();
+    }
+    x.check();
+}
+
+/// Any views in turn, of the positions of the elements and of the zeros alike.
+fn scatter_view<T: Arithmetic + Number>(case: &mut Case) {
+    let numel: usize = case.shape.iter().product();
+    let steps: Vec<u64> = (0..case.choices.below(4)).map(|_| case.choices.bits()).collect();
+    let data = (0..numel as i64).collect();
+    let positions = Twin::of(Dense { shape: case.shape.clone(), data });
+    let seen = steps.iter().fold(positions.clone(), |twin, &step| twin.step(step));
+    let view = |zeros: &Tensor<T>| {
+        let dense = Dense { shape: case.shape.clone(), data: vec![T::ZERO; numel] };
+        let twin = Twin { view: zeros.clone(), dense };
+        Ok(steps.iter().fold(twin, |twin, &step| twin.step(step)).view)
+    };
+    let source = Twin::<T>::strided(&seen.dense.shape, case.choices.bits(), integers);
+    let got = source.view.scatter_view(&case.shape[..], view);
+    if seen.view.numel() > 0 && !seen.view.shares_storage(&positions.view) {
+        return rejects("scatter_view", got);
+    }
+    let mut want = Dense { shape: case.shape.clone(), data: vec![T::ZERO; numel] };
+    for (&at, &x) in seen.dense.data.iter().zip(&source.dense.data) {
+        want.data[at as usize] = Arithmetic::add(want.data[at as usize], x);
+    }
+    same(&got.unwrap(), &want);
+    let wider = source.view.unsqueeze(0).unwrap();
+    rejects("scatter_view", wider.scatter_view(&case.shape[..], view));
+    source.check();
+}
+
 fn masked_fill<T: Sample>(case: &mut Case) {
     let (x, mask) = (case.twin::<T>(special), case.part::<bool>(|bits| bits % 2 == 0));
     let value = special::<T>(case.choices.bits());
@@ -182,6 +237,8 @@ all_types! {
     gather: f32 f64 i64 u8 bool;
     scatter: f32 f64 i64 u8 bool;
     scatter_add: f32 f64 i64 u8;
+    index_add: f32 f64;
+    scatter_view: f32 f64 i64 u8;
     masked_fill: f32 f64 i64 u8 bool;
     masked_select: f32 f64 i64 u8 bool;
 }

@@ -23,7 +23,7 @@ const SIZES: [usize; 16] = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 127
 const LARGE: [&[usize]; 4] = [&[200_003], &[3, 257, 301], &[70_000, 3], &[2, 100_003]];
 
 /// What takes long on large tensors for the oracle alone, or is drawn anew for each call.
-const NOT_LARGE: [&str; 16] = [
+const NOT_LARGE: [&str; 17] = [
     "split",
     "unfold",
     "select",
@@ -40,6 +40,7 @@ const NOT_LARGE: [&str; 16] = [
     "chunk",
     "norm",
     "norm_dim",
+    "logcumsumexp",
 ];
 
 static POOLS: LazyLock<[ThreadPool; 3]> =
@@ -60,6 +61,11 @@ fn results<T: Float + Sample>(x: &Tensor<T>) -> Vec<Vec<u64>> {
         all.push(x.argmin_dim(dim, true).unwrap().cast());
         all.push(Tensor::cat(&[x, x], dim).unwrap());
         all.push(x.roll(&[5], &[dim]).unwrap());
+        all.extend([x.linear_recurrence(x, dim).unwrap(), x.logcumsumexp(dim).unwrap()]);
+        let windows = |x: &Tensor<T>| x.unfold(dim, 2, 1)?.flip(&[0]);
+        all.push(windows(x).unwrap().scatter_view(x.shape(), windows).unwrap());
+        let entries = Tensor::<i64>::arange(0, x.shape()[d] as i64, 1).unwrap();
+        all.push(x.index_add(dim, &entries.remainder(7).unwrap().minimum(1).unwrap(), x).unwrap());
     }
     let m = x.reshape([x.numel()]).unwrap().narrow(0, 0, 40_000).unwrap();
     let m = m.reshape([160, 250]).unwrap();

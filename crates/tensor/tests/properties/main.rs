@@ -26,6 +26,7 @@ mod softmax;
 mod spread;
 mod twin;
 mod views;
+mod windows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,7 +40,7 @@ use twin::{Choices, Fill, Sample, Twin, reals};
 type Oracle = (&'static str, fn(&mut Case));
 
 /// All oracles, by file.
-const ORACLES: [&[Oracle]; 12] = [
+const ORACLES: [&[Oracle]; 13] = [
     access::TABLE,
     arithmetic::TABLE,
     contractions::TABLE,
@@ -52,6 +53,7 @@ const ORACLES: [&[Oracle]; 12] = [
     reduce::TABLE,
     spread::TABLE,
     views::TABLE,
+    windows::TABLE,
 ];
 
 /// What an oracle is given: a shape, and decisions.

@@ -1,15 +1,17 @@
 //! Running sums and products, sorting, and counts.
 
-use tensor::{Result, Tensor};
+use tensor::{Float, Result, Tensor};
 
 use crate::reduce::whole;
-use crate::twin::{Dense, Fill, Sample, Twin, integers, reals, same, special, with_nan};
+use crate::twin::{
+    Dense, Fill, Sample, Twin, integers, near, reals, same, special, ulp, wide, with_nan,
+};
 use crate::{Case, Oracle, rejects};
 
 /// Each row along `d` through `f`, which may change its length.
-fn along<T: Sample, U: Sample>(x: &Twin<T>, d: usize, f: impl Fn(Vec<T>) -> Vec<U>) -> Dense<U> {
-    let rows = x.dense.groups(|k| k == d).map(f);
-    let mut shape = x.dense.shape.clone();
+fn along<T: Clone, U: Copy>(x: &Dense<T>, d: usize, f: impl Fn(Vec<T>) -> Vec<U>) -> Dense<U> {
+    let rows = x.groups(|k| k == d).map(f);
+    let mut shape = x.shape.clone();
     shape[d] = rows.data.first().map_or(shape[d], Vec::len);
     Dense::build(&shape, |index| {
         let mut row = index.to_vec();
@@ -31,7 +33,7 @@ fn running<T: Sample, A: Copy, U: Sample>(
     for &fill in fills {
         let x = case.twin(fill);
         for d in 0..rank {
-            let want = along(&x, d, |row| {
+            let want = along(&x.dense, d, |row| {
                 let mut total = start;
                 row.into_iter()
                     .map(|x| {
@@ -72,6 +74,57 @@ macro_rules! scans {
     }};
 }
 
+fn linear_recurrence<T: Float + Sample>(case: &mut Case) {
+    let rank = case.rank();
+    for fill in [integers as Fill<T>, reals, special] {
+        let (x, a) = (case.twin(fill), case.twin(fill));
+        for d in 0..rank {
+            let want = along(&x.dense.zip(&a.dense, |x, a| (x, a)), d, |row| {
+                let mut before = None;
+                row.into_iter()
+                    .map(|(x, a)| {
+                        let y = before.map_or(x.number(), |y: f64| x.number() + a.number() * y);
+                        before = Some(y);
+                        T::sample(y)
+                    })
+                    .collect()
+            });
+            let dim = case.choices.signed(d, rank);
+            same(&x.view.linear_recurrence(&a.view, dim).unwrap(), &want);
+            let wider = a.view.unsqueeze(0).unwrap();
+            rejects("linear_recurrence", x.view.linear_recurrence(&wider, dim));
+        }
+        x.check();
+        a.check();
+    }
+}
+
+/// `ln Σ eˣ`, all of it anew.
+fn log_sum<T: Sample>(row: &[T]) -> f64 {
+    if row.iter().any(|x| x.number().is_nan()) {
+        return f64::NAN;
+    }
+    let top = row.iter().fold(f64::NEG_INFINITY, |top, x| top.max(x.number()));
+    let sum: f64 = row.iter().map(|x| (x.number() - top).exp()).sum();
+    if top.is_infinite() { top } else { top + sum.ln() }
+}
+
+fn logcumsumexp<T: Float + Sample>(case: &mut Case) {
+    let rank = case.rank();
+    for fill in [reals as Fill<T>, wide, special] {
+        let x = case.twin(fill);
+        for d in 0..rank {
+            let want = along(&x.dense, d, |row| {
+                (1..=row.len()).map(|n| log_sum(&row[..n])).collect::<Vec<f64>>()
+            });
+            let got = x.view.logcumsumexp(case.choices.signed(d, rank)).unwrap();
+            // Half an ulp of the result, and a few roundings of a sum of few terms in `f64`.
+            near(&got, &want, |_, y| ulp::<T>(y) / 2.0 + 16.0 * f64::EPSILON * (1.0 + y.abs()));
+        }
+        x.check();
+    }
+}
+
 /// The positions in order, by inserting one after another behind all that do not come after it.
 fn ordered<T: Sample>(row: &[T], descending: bool) -> Vec<usize> {
     let nan = |x: T| x.number().is_nan();
@@ -106,8 +159,11 @@ fn sort<T: Sample>(case: &mut Case) {
         let (values, positions) =
             x.view.sort(case.choices.signed(d, case.rank()), descending).unwrap();
         let by = |row: &[T]| ordered(row, descending);
-        same(&values, &along(x, d, |row| by(&row).into_iter().map(|i| row[i]).collect()));
-        same(&positions, &along(x, d, |row| by(&row).into_iter().map(|i| i as i64).collect()));
+        same(&values, &along(&x.dense, d, |row| by(&row).into_iter().map(|i| row[i]).collect()));
+        same(
+            &positions,
+            &along(&x.dense, d, |row| by(&row).into_iter().map(|i| i as i64).collect()),
+        );
     });
 }
 
@@ -115,7 +171,10 @@ fn argsort<T: Sample>(case: &mut Case) {
     sorted::<T>(case, |case, x, d, descending| {
         let positions = x.view.argsort(case.choices.signed(d, case.rank()), descending).unwrap();
         let by = |row: &[T]| ordered(row, descending);
-        same(&positions, &along(x, d, |row| by(&row).into_iter().map(|i| i as i64).collect()));
+        same(
+            &positions,
+            &along(&x.dense, d, |row| by(&row).into_iter().map(|i| i as i64).collect()),
+        );
     });
 }
 
@@ -125,8 +184,8 @@ fn topk<T: Sample>(case: &mut Case) {
         for k in [0, n, case.choices.below(n + 1)] {
             let (values, positions) = x.view.topk(k, dim, largest).unwrap();
             let by = |row: &[T]| ordered(row, largest).into_iter().take(k).collect::<Vec<_>>();
-            let mut want = along(x, d, |row| by(&row).into_iter().map(|i| row[i]).collect());
-            let mut at = along(x, d, |row| by(&row).into_iter().map(|i| i as i64).collect());
+            let mut want = along(&x.dense, d, |row| by(&row).into_iter().map(|i| row[i]).collect());
+            let mut at = along(&x.dense, d, |row| by(&row).into_iter().map(|i| i as i64).collect());
             // Where there are no rows at all, their length does not show.
             (want.shape[d], at.shape[d]) = (k, k);
             same(&values, &want);
@@ -181,4 +240,12 @@ pub(crate) const TABLE: &[Oracle] = &[
         |case| scans!(case cumprod 1_i64, |a, x| a * x.number(), |a, x| a.wrapping_mul(whole(x))),
     ),
     ("bincount", bincount),
+    ("linear_recurrence", |case| {
+        linear_recurrence::<f32>(case);
+        linear_recurrence::<f64>(case);
+    }),
+    ("logcumsumexp", |case| {
+        logcumsumexp::<f32>(case);
+        logcumsumexp::<f64>(case);
+    }),
 ];

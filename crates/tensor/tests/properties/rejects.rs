@@ -29,6 +29,10 @@ proptest! {
             rejects("gather", x.gather(d, &index));
             rejects("scatter", x.scatter(d, &index, &x));
             rejects("scatter_add", x.scatter_add(d, &index, &x));
+            rejects("index_add", x.index_add(d, &index, &x));
+            rejects("flip", x.scatter_view(&shape[..], |x| x.flip(&[d])));
+            rejects("linear_recurrence", x.linear_recurrence(&x, d));
+            rejects("logcumsumexp", x.logcumsumexp(d));
             rejects("cumsum", x.cumsum(d));
             rejects("cumprod", x.cumprod(d));
             rejects("sort", x.sort(d, true));
