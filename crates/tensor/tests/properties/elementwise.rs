@@ -1,6 +1,6 @@
 //! Element-wise functions: the exact value in `f64`, within the stated units of the last place.
 
-use tensor::kernels::{Map, Zip};
+use tensor::kernels::{Map, Zip, Zip3};
 use tensor::{Float, Operand, Result, Tensor};
 
 use crate::arithmetic::{Arithmetic, binary};
@@ -224,7 +224,7 @@ table! {
         sigmoid_backward = |x, y| x * (y * (1.0 - y));
     }
     questions { isnan = is_nan; isinf = is_infinite; isfinite = is_finite; }
-    others { lerp map zip }
+    others { lerp map zip zip3 }
 }
 
 /// A method of two tensors where a number may stand for the second.
@@ -330,4 +330,27 @@ fn zip<T: Float + Sample>(case: &mut Case) {
     same(&less, &a.dense.zip(&b.dense, |x, y| x < y));
     a.check();
     b.check();
+}
+
+/// A formula of three operands that makes the type of the last two, where every term is exact.
+struct IfLess;
+impl<T: Float> Zip3<T, T> for IfLess {
+    #[inline(always)]
+    fn apply<const FMA: bool>(x: T, y: T, z: T) -> T {
+        if x < y { z } else { x }
+    }
+}
+
+fn zip3<T: Float + Sample>(case: &mut Case) {
+    let (x, y, z) = (case.part::<T>(special), case.part::<T>(special), case.part::<T>(special));
+    let formula = |(x, y), z| if x < y { z } else { x };
+    let want = |y: &Dense<T>, z: &Dense<T>| x.dense.zip(y, |x, y| (x, y)).zip(z, formula);
+    same(&x.view.zip3::<T, IfLess>("less", &y.view, &z.view).unwrap(), &want(&y.dense, &z.dense));
+    let number = special::<T>(case.choices.bits());
+    let scalar = Dense::scalar(number);
+    same(&x.view.zip3::<T, IfLess>("less", number, &z.view).unwrap(), &want(&scalar, &z.dense));
+    same(&x.view.zip3::<T, IfLess>("less", &y.view, number).unwrap(), &want(&y.dense, &scalar));
+    for part in [x, y, z] {
+        part.check();
+    }
 }
