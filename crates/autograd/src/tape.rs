@@ -42,12 +42,14 @@ impl ParameterId {
 
 type Closure<T> = dyn Fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>) -> Result<()> + Send;
 
+type WithNumber<T> = fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>, T) -> Result<()>;
+
 /// A recorded backward function.
 pub(crate) enum Backward<T: Float> {
     /// No allocation where the closure captures nothing.
     Boxed(Box<Closure<T>>),
     /// One that needs a number beside what is saved; it stands in the node, without an allocation.
-    Number(fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>, T) -> Result<()>, T),
+    Number(WithNumber<T>, T),
 }
 
 impl<T: Float> Backward<T> {
@@ -529,7 +531,7 @@ pub(crate) fn record_number<T: Float>(
     x: Option<&NodeRef<T>>,
     value: Tensor<T>,
     number: T,
-    backward: fn(&Ctx<'_, T>, Var<T>, &mut Sink<'_, T>, T) -> Result<()>,
+    backward: WithNumber<T>,
 ) -> Result<Var<T>> {
     record_at((name, Tag::Plain), &[x], &[], value, || Backward::Number(backward, number))
 }

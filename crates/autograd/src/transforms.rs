@@ -13,6 +13,9 @@ use crate::ops::total;
 use crate::tape::{Tape, record};
 use crate::var::Var;
 
+/// Outputs, or something for each input.
+pub type Variables<T> = Vec<Var<T>>;
+
 /// The inputs as variables of their own, so that a derivative in them does not see other ways from
 /// the caller's variables to the output.
 struct Inputs<T: Float> {
@@ -133,7 +136,7 @@ pub fn vjp<T: Float, O: Into<Vec<Var<T>>>>(
     f: impl Fn(&[Var<T>]) -> Result<O>,
     inputs: &[Var<T>],
     upstream: &[Var<T>],
-) -> Result<(Vec<Var<T>>, Vec<Var<T>>)> {
+) -> Result<(Variables<T>, Variables<T>)> {
     let inputs = Inputs::new("vjp", inputs)?;
     let y = f(&inputs.x)?.into();
     let g = inputs.gradients(&y, upstream, inputs.nested)?;
@@ -153,7 +156,7 @@ pub fn jvp<T: Float, O: Into<Vec<Var<T>>>>(
     f: impl Fn(&[Var<T>]) -> Result<O>,
     inputs: &[Var<T>],
     tangents: &[Var<T>],
-) -> Result<(Vec<Var<T>>, Vec<Var<T>>)> {
+) -> Result<(Variables<T>, Variables<T>)> {
     let inputs = Inputs::new("jvp", inputs)?;
     same_number("tangents", inputs.x.len(), tangents.len())?;
     inputs.x.iter().zip(tangents).try_for_each(|(x, v)| engine::same_shape("jvp", x, v.value()))?;

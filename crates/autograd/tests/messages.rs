@@ -1,5 +1,4 @@
 //! Mistakes in the use of a tape are sentences that say what to do.
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use autograd::{Anomaly, Error, Generator, Gradients, ParameterId, Tape, Tensor, Var};
 

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 
 use autograd::{
-    GradcheckOptions, GradcheckReport, ParameterId, Result, Tape, Tensor, Var, gradcheck,
-    gradgradcheck,
+    GradcheckOptions, GradcheckReport, Result, Tape, Tensor, Var, gradcheck, gradgradcheck,
 };
 
 use crate::parameters::{Parameter, Parameters, Visitor};
@@ -60,10 +59,12 @@ fn as_function<M: Parameters, O: Into<Vec<Var<M::Elem>>>>(
     f: impl Fn(&M, &Tape<M::Elem>, &[Var<M::Elem>]) -> Result<O>,
     check: impl FnOnce(Function<'_, M::Elem>, &[Tensor<M::Elem>]) -> Result<GradcheckReport>,
 ) -> Result<GradcheckReport> {
-    let trainable = model.named_parameters().into_iter().filter(|(_, p)| !p.is_frozen());
-    let (names, places): (Vec<String>, Vec<(ParameterId, Tensor<M::Elem>)>) =
-        trainable.map(|(name, p)| (name, (p.id(), p.value().clone()))).unzip();
-    let (ids, before): (Vec<ParameterId>, Vec<Tensor<M::Elem>>) = places.into_iter().unzip();
+    let (mut names, mut ids, mut before) = (vec![], vec![], vec![]);
+    for (name, p) in model.named_parameters().into_iter().filter(|(_, p)| !p.is_frozen()) {
+        names.push(name);
+        ids.push(p.id());
+        before.push(p.value().clone());
+    }
     let all: Vec<_> = inputs.iter().chain(&before).cloned().collect();
     let n = inputs.len();
 

@@ -1,9 +1,9 @@
 //! Smooth activations. Each forward and each ordinary backward is one kernel, accurate in both tails;
-//! at ±∞ stands the limit. (The GELU is in `normal.rs`.)
+//! at ±∞ stands the limit. (Those of the normal distribution are in `normal.rs`, the exponential
+//! linear units in `elu.rs`.)
 
 use tensor::{Error, Float, Result, Tensor};
 
-use super::total;
 use crate::tape::{Save, record};
 use crate::var::Var;
 
@@ -12,9 +12,6 @@ const FAR: f64 = 1000.0;
 /// `2·√(2/π)`, and the cubic term of the tanh form of the GELU.
 const GELU_SCALE: f64 = 1.595_769_121_605_730_8;
 const GELU_CUBIC: f64 = 0.044_715;
-/// The constants for which activations keep mean 0 and variance 1.
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
-const SELU_ALPHA: f64 = 1.673_263_242_354_377_3;
 
 impl<T: Float> Var<T> {
     /// Sigmoid linear unit, or swish: `y = x·σ(x)`, `dx = g·(σ(x) + x·σ(x)·σ(−x))`. At −∞ both are
@@ -139,59 +136,6 @@ impl<T: Float> Var<T> {
         })
     }
 
-    /// Exponential linear unit: `y = x` for x > 0, else `α·(eˣ − 1)`; PyTorch's default is α = 1.
-    /// `dx = g` for x > 0, else `g·α·eˣ` (g·α at 0, as PyTorch). Saves the input. Any order.
-    /// `torch.nn.functional.elu`.
-    #[must_use]
-    #[track_caller]
-    pub fn elu(&self, alpha: T) -> Self {
-        let forward = |x: &Tensor<T>| total(x.zip::<T, Elu>("elu", alpha));
-        let fused =
-            move |g: &Tensor<T>, x: &Tensor<T>| g.zip3::<T, EluBackward>("elu_backward", x, alpha);
-        self.unary_fused("elu", Save::Input(self), forward, fused, move |x, g| {
-            Ok(g * x.exp_below_zero(T::ONE, alpha)?)
-        })
-    }
-
-    /// Scaled exponential linear unit: `y = λ·x` for x > 0, else `λ·α·(eˣ − 1)`, with λ = 1.0507… and
-    /// α = 1.6733…; `dx = g·λ` for x > 0, else `g·λ·α·eˣ` (also at 0, as PyTorch). Saves the input. Any
-    /// order. `torch.nn.functional.selu`.
-    #[must_use]
-    #[track_caller]
-    pub fn selu(&self) -> Self {
-        let fused = |g: &Tensor<T>, x: &Tensor<T>| g.zip::<T, SeluBackward>("selu_backward", x);
-        self.unary_fused("selu", Save::Input(self), Tensor::map::<T, Selu>, fused, |x, g| {
-            let slope = x.exp_below_zero(T::ONE, T::from_f64(SELU_ALPHA))?;
-            Ok(g * (slope * T::from_f64(SELU_SCALE)))
-        })
-    }
-
-    /// Continuously differentiable exponential linear unit: `y = x` for x > 0, else
-    /// `α·(exp(x/α) − 1)`; PyTorch's default is α = 1. `dx = g` for x > 0, else `g·exp(x/α)`. Saves the
-    /// input. Any order. `torch.nn.functional.celu`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if α is 0 or not finite.
-    #[track_caller]
-    pub fn celu(&self, alpha: T) -> Result<Self> {
-        nonzero("celu", "alpha", alpha)?;
-        let forward = |x: &Tensor<T>| total(x.zip::<T, Celu>("celu", alpha));
-        let fused = move |g: &Tensor<T>, x: &Tensor<T>| {
-            g.zip3::<T, CeluBackward>("celu_backward", x, alpha)
-        };
-        Ok(self.unary_fused("celu", Save::Input(self), forward, fused, move |x, g| {
-            Ok(g * x.exp_below_zero(alpha, T::ONE)?)
-        }))
-    }
-
-    /// 1 where x > 0, else `factor·exp(x/scale)`.
-    fn exp_below_zero(&self, scale: T, factor: T) -> Result<Self> {
-        let above = self.value().gt(T::ZERO)?;
-        // Cut off above first, where the exponential may overflow.
-        let below = (self.clamp_max(T::ZERO)? / scale).exp() * factor;
-        below.masked_fill(&above, T::ONE)
-    }
-
     /// Gated linear unit: with the halves a and b of x along `dim`, `y = a·σ(b)`.
     ///
     /// # Shape
@@ -260,7 +204,7 @@ fn halves<T: Float>(x: &Tensor<T>, dim: usize) -> Result<[Tensor<T>; 2]> {
 }
 
 /// Refuses a divisor that is 0 or not finite.
-fn nonzero<T: Float>(op: &'static str, name: &'static str, value: T) -> Result<()> {
+pub(super) fn nonzero<T: Float>(op: &'static str, name: &'static str, value: T) -> Result<()> {
     let v = value.to_f64();
     if v != 0.0 && v.is_finite() {
         return Ok(());
@@ -332,10 +276,6 @@ kernels! { Map(x: T) -> T:
         let near = x * (c / (T::ONE + c));
         if x.abs() < T::ONE { near } else { x - x.vtanh::<FMA>() }
     };
-    Selu = {
-        let below = x.vexpm1::<FMA>() * T::from_f64(SELU_SCALE * SELU_ALPHA);
-        if x > T::ZERO { x * T::from_f64(SELU_SCALE) } else { below }
-    };
 }
 
 kernels! { Zip(g: T, x: T) -> T:
@@ -367,20 +307,6 @@ kernels! { Zip(g: T, x: T) -> T:
         let t = x.vtanh::<FMA>();
         g * (t * t)
     };
-    SeluBackward = {
-        let below = x.vexp::<FMA>() * T::from_f64(SELU_ALPHA);
-        g * ((if x > T::ZERO { T::ONE } else { below }) * T::from_f64(SELU_SCALE))
-    };
-}
-
-kernels! { Zip(x: T, alpha: T) -> T:
-    Elu = if x > T::ZERO { x } else { alpha * x.vexpm1::<FMA>() };
-    Celu = if x > T::ZERO { x } else { alpha * (x / alpha).vexpm1::<FMA>() };
-}
-
-kernels! { Zip3(g: T, x: T, alpha: T) -> T:
-    EluBackward = if x > T::ZERO { g } else { g * (x.vexp::<FMA>() * alpha) };
-    CeluBackward = if x > T::ZERO { g } else { g * (x / alpha).vexp::<FMA>() };
 }
 
 kernels! { Zip(a: T, b: T) -> T:
@@ -424,9 +350,6 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::unary("logsigmoid", |x| Ok((x * 5.0).logsigmoid())),
         Row::unary("softsign", |x| Ok(x.softsign())),
         Row::unary("tanhshrink", |x| Ok(x.tanhshrink())),
-        Row::unary("elu", |x| Ok([x.elu(1.0), x.elu(0.3)])),
-        Row::unary("selu", |x| Ok(x.selu())),
-        Row::unary("celu", |x| Ok([x.celu(1.0)?, x.celu(0.6)?, x.celu(-1.5)?])),
         Row::along_dim("glu", |x, dim| {
             // Twice the size along `dim`, so that every size is even.
             let (mut shape, d) = (x.shape().to_vec(), x.value().resolve_dim("glu", dim)?);
@@ -441,4 +364,209 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::of("glu", &[&[2, 0]], |x| x[0].glu(1)),
         Row::of("glu", &[&[4, 1, 2]], |x| Ok([x[0].glu(0)?, x[0].permute(&[2, 1, 0])?.glu(2)?])),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::grad;
+    use crate::ops::accuracy::{Function, between, both, check, everywhere};
+    use crate::ops::total;
+    use crate::tape::Tape;
+
+    fn sigmoid(x: f64) -> f64 {
+        if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+    }
+
+    #[test]
+    fn values_and_gradients_are_accurate_in_both_tails() {
+        fn all<T: Float>() {
+            let x = &everywhere()[..];
+            // Below it σ(x) is subnormal and has fewer digits.
+            let low = if T::NAME == "f32" { -85.0 } else { -700.0 };
+            // Where the terms of a slope cancel, its error is measured against this.
+            let crossing = [0.0, 0.1];
+            check::<T>(
+                |x| x.silu(),
+                [|x| x * sigmoid(x), |x| sigmoid(x) + (x * sigmoid(x).min(1e300)) * sigmoid(-x)],
+                &between(low, 1e13),
+                [5.0, 6.0],
+                crossing,
+            );
+            check::<T>(
+                |x| x.mish(),
+                [
+                    |x| x * x.exp().ln_1p().tanh(),
+                    |x| {
+                        let t = x.exp().ln_1p().tanh();
+                        t + x * sigmoid(x) * x.exp().ln_1p().cosh().powi(-2)
+                    },
+                ],
+                &between(low, 700.0),
+                [8.0, 16.0],
+                crossing,
+            );
+            check::<T>(
+                |x| total(x.softplus(T::ONE, T::INFINITY)),
+                [|x| x.max(0.0) + (-x.abs()).exp().ln_1p(), sigmoid],
+                x,
+                [4.0; 2],
+                [0.0; 2],
+            );
+            check::<T>(
+                |x| x.logsigmoid(),
+                [|x| x.min(0.0) - (-x.abs()).exp().ln_1p(), |x| sigmoid(-x)],
+                x,
+                [4.0; 2],
+                [0.0; 2],
+            );
+            check::<T>(
+                |x| x.softsign(),
+                [|x| x / (1.0 + x.abs()), |x| (1.0 + x.abs()).powi(-2)],
+                x,
+                [2.0, 4.0],
+                [0.0; 2],
+            );
+            let near = &between(-0.3, 0.3)[..];
+            check::<T>(
+                |x| x.tanhshrink(),
+                [
+                    // Of the series of tanh what is left below 0.3.
+                    |x| {
+                        let z = x * x;
+                        let terms = [
+                            1.0 / 3.0,
+                            -2.0 / 15.0,
+                            17.0 / 315.0,
+                            -62.0 / 2835.0,
+                            1382.0 / 155_925.0,
+                            -21844.0 / 6_081_075.0,
+                            929_569.0 / 638_512_875.0,
+                            -6_404_582.0 / 10_854_718_875.0,
+                            443_861_162.0 / 1_856_156_927_625.0,
+                            -18_888_466_084.0 / 194_896_477_400_625.0,
+                            113_927_491_862.0 / 2_900_518_163_668_125.0,
+                            -58_870_668_456_604.0 / 3_698_160_658_676_859_375.0,
+                        ];
+                        x * z * terms.iter().rev().fold(0.0, |sum, t| sum * z + t)
+                    },
+                    |x| x.tanh().powi(2),
+                ],
+                near,
+                [6.0; 2],
+                [0.0; 2],
+            );
+        }
+        all::<f32>();
+        all::<f64>();
+        // For f64 above this is no other formula than the kernel's; f32 against it.
+        check::<f32>(
+            |x| x.tanhshrink(),
+            [|x| x - x.tanh(), |x| x.tanh().powi(2)],
+            &[between(0.3, 1e13), between(-1e13, -0.3)].concat(),
+            [6.0; 2],
+            [0.0; 2],
+        );
+        check::<f32>(
+            |x| x.gelu_tanh(),
+            [
+                |x| x * sigmoid(gelu_argument(x).0),
+                |x| {
+                    let (u, slope) = gelu_argument(x);
+                    sigmoid(u) + x * sigmoid(u) * sigmoid(-u) * slope
+                },
+            ],
+            &between(-3.0, 3.0),
+            // The exponential of an argument of 8 multiplies its relative error by 8.
+            [20.0; 2],
+            [0.0, 0.1],
+        );
+    }
+
+    /// Every function with the limits of its gradient at −∞ and +∞.
+    fn functions<T: Float>() -> [(&'static str, Function<T>, [f64; 2]); 10] {
+        [
+            ("silu", |x| x.silu(), [0.0, 1.0]),
+            ("gelu_tanh", |x| x.gelu_tanh(), [0.0, 1.0]),
+            ("mish", |x| x.mish(), [0.0, 1.0]),
+            ("softplus", |x| total(x.softplus(T::ONE, T::from_f64(20.0))), [0.0, 1.0]),
+            ("logsigmoid", |x| x.logsigmoid(), [1.0, 0.0]),
+            ("softsign", |x| x.softsign(), [0.0, 0.0]),
+            ("tanhshrink", |x| x.tanhshrink(), [1.0, 1.0]),
+            ("elu", |x| x.elu(T::ONE), [0.0, 1.0]),
+            ("selu", |x| x.selu(), [0.0, 1.050_700_987_355_480_5]),
+            ("celu", |x| total(x.celu(T::ONE)), [0.0, 1.0]),
+        ]
+    }
+
+    #[test]
+    fn far_out_stand_the_limits_of_every_derivative() {
+        fn all<T: Float>() {
+            for (name, f, limits) in functions::<T>() {
+                for (x, limit) in [
+                    (-f64::INFINITY, limits[0]),
+                    (-1e30, limits[0]),
+                    (1e30, limits[1]),
+                    (f64::INFINITY, limits[1]),
+                ] {
+                    let limit = T::from_f64(limit).to_f64();
+                    let near = |v: f64| (v - limit).abs() <= 1e-30;
+                    let [value, dx] = both(f, T::from_f64(x));
+                    assert!(near(dx) && !value.is_nan(), "{name} at {x}: {value} {dx}");
+                    let at = Tape::new().var(Tensor::scalar(T::from_f64(x)));
+                    let first = grad(&[&f(&at)], &[&at], &[], true).unwrap().remove(0).unwrap();
+                    let second = grad(&[&first], &[&at], &[], true).unwrap().remove(0);
+                    let second = second.map_or(0.0, |v| v.item().unwrap().to_f64());
+                    let first = first.item().unwrap().to_f64();
+                    assert!(near(first), "{name}, recorded, at {x}: {first}");
+                    assert!(second.abs() < 1e-30, "{name}, second order, at {x}: {second}");
+                }
+            }
+        }
+        all::<f32>();
+        all::<f64>();
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        for (name, f, _) in functions::<f32>() {
+            let got = both(f, f32::NAN);
+            assert!(got[0].is_nan() && got[1].is_nan(), "{name}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn the_recorded_gradient_is_the_ordinary_one_over_the_range() {
+        for (name, f, _) in functions::<f64>() {
+            let x: Vec<f64> = (-1200..=1200).map(|i| f64::from(i) / 20.0).collect();
+            let x = Tape::new().var(Tensor::from_vec(x, [2401]).unwrap());
+            let recorded = grad(&[&f(&x).sum()], &[&x], &[], true).unwrap().remove(0).unwrap();
+            let ordinary = f(&x).sum().backward().unwrap().wrt(&x).unwrap().to_vec();
+            let recorded = recorded.value().to_vec();
+            for (i, (a, b)) in recorded.iter().zip(&ordinary).enumerate() {
+                let x = x.value().to_vec()[i];
+                assert!((a - b).abs() <= 1e-13 * b.abs() + 1e-16, "{name} at {x}: {a}, {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn softplus_is_linear_beyond_its_threshold() {
+        let f = |x: &Var<f64>| total(x.softplus(2.0, 1.0));
+        assert_eq!(both(f, 0.6), [0.6, 1.0]);
+        let [y, dx] = both(f, 0.5);
+        assert!((y - 1.0_f64.exp().ln_1p() / 2.0).abs() < 1e-15);
+        assert!((dx - sigmoid(1.0)).abs() < 1e-15);
+        let [y, _] = both(|x: &Var<f32>| total(x.softplus(1.0, 20.0)), -50.0);
+        assert!((y / (-50.0_f64).exp() - 1.0).abs() < 2e-7);
+    }
+
+    #[test]
+    fn bad_arguments_are_one_clear_error() {
+        let x = Var::constant(Tensor::from([1.0_f64, 2.0, 3.0]));
+        let text = |result: Result<Var<f64>>| result.unwrap_err().to_string();
+        assert_eq!(text(x.softplus(0.0, 20.0)), "softplus: beta must be finite and not 0, found 0");
+        assert_eq!(text(x.glu(0)), "glu: dim must have an even size, found 3");
+        assert_eq!(text(x.glu(1)), "glu: dim 1 is out of range for rank 1");
+    }
 }

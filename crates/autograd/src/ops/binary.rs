@@ -340,3 +340,142 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::of("lerp", &[&[2, 1], &[3], &[2, 3]], |x| x[0].lerp(&x[1], &x[2])),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::grad;
+    use crate::tape::Tape;
+
+    /// The values of `f`, and the gradients of its sum in both operands.
+    fn all(
+        f: impl Fn(&Var<f64>, &Var<f64>) -> Result<Var<f64>>,
+        x: &[f64],
+        y: &[f64],
+    ) -> [Vec<f64>; 3] {
+        let tape = Tape::new();
+        let x = tape.var(Tensor::from_vec(x.to_vec(), [x.len()]).unwrap());
+        let y = tape.var(Tensor::from_vec(y.to_vec(), [y.len()]).unwrap());
+        let z = f(&x, &y).unwrap();
+        let value = z.value().to_vec();
+        let grads = z.sum().backward().unwrap();
+        [value, grads.wrt(&x).unwrap().to_vec(), grads.wrt(&y).unwrap().to_vec()]
+    }
+
+    #[test]
+    fn ties_are_split_evenly() {
+        let [z, dx, dy] = all(|x, y| x.maximum(y), &[1.0, 2.0, 3.0], &[2.0, 2.0, 1.0]);
+        assert_eq!(z, [2.0, 2.0, 3.0]);
+        assert_eq!((dx, dy), (vec![0.0, 0.5, 1.0], vec![1.0, 0.5, 0.0]));
+        let [z, dx, dy] = all(|x, y| x.minimum(y), &[1.0, 2.0, 3.0], &[2.0, 2.0, 1.0]);
+        assert_eq!(z, [1.0, 2.0, 1.0]);
+        assert_eq!((dx, dy), (vec![1.0, 0.5, 0.0], vec![0.0, 0.5, 1.0]));
+        let x = Tape::new().var(Tensor::from([1.0_f32, -1.0, 0.0]));
+        let y = x.maximum(0.0).unwrap();
+        assert_eq!(y.value().to_vec(), [1.0, 0.0, 0.0]);
+        assert_eq!(y.sum().backward().unwrap().wrt(&x).unwrap().to_vec(), [1.0, 0.0, 0.5]);
+        let [z, ..] = all(|x, y| x.maximum(y), &[f64::NAN, 1.0], &[1.0, f64::NAN]);
+        assert!(z.iter().all(|v| v.is_nan()));
+    }
+
+    #[test]
+    fn powers_at_zero_are_those_of_pytorch() {
+        let x = [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, f64::NAN];
+        let p = [0.0, 0.5, 1.0, 3.0, -1.0, 0.0, 0.0];
+        let [z, dx, dp] = all(|x, p| x.pow(p), &x, &p);
+        let inf = f64::INFINITY;
+        assert_eq!(z, [1.0, 0.0, 0.0, 0.0, inf, 1.0, 1.0]);
+        assert_eq!(dx, [0.0, inf, 1.0, 0.0, -inf, 0.0, 0.0]);
+        assert_eq!(dp[..6], [0.0, 0.0, 0.0, 0.0, -inf, 2.0_f64.ln()]);
+        for (i, p) in p.into_iter().enumerate() {
+            let at = Tape::new().var(Tensor::scalar(x[i]));
+            let y = at.pow(p).unwrap();
+            let grads = y.backward().unwrap();
+            let got = grads.wrt(&at).map_or(0.0, |g| g.item().unwrap());
+            assert_eq!((y.item().unwrap(), got), (z[i], dx[i]), "p = {p}");
+        }
+        // The recorded gradient meets no 0·∞ either.
+        let tape = Tape::new();
+        let (x, p) = (tape.var(Tensor::scalar(0.0)), tape.var(Tensor::scalar(2.0)));
+        let first = grad(&[&x.pow(&p).unwrap()], &[&x, &p], &[], true).unwrap();
+        let [dx, dp] = [0, 1].map(|i| first[i].clone().unwrap());
+        assert_eq!((dx.item().unwrap(), dp.item().unwrap()), (0.0, 0.0));
+        let second = grad(&[&dx], &[&x], &[], false).unwrap()[0].clone().unwrap();
+        assert_eq!(second.item().unwrap(), 2.0);
+    }
+
+    #[test]
+    fn negative_bases_have_whole_powers() {
+        let [z, dx, dp] = all(|x, p| x.pow(p), &[-2.0, -2.0], &[3.0, 0.5]);
+        assert!(z[0] == -8.0 && dx[0] == 12.0 && z[1].is_nan() && dx[1].is_nan());
+        assert!(dp.iter().all(|v| v.is_nan()));
+    }
+
+    #[test]
+    fn hypot_neither_overflows_nor_loses_small_numbers() {
+        let tiny = f64::MIN_POSITIVE;
+        let inf = f64::INFINITY;
+        let x = [3e300, 3.0 * tiny, 0.0, inf, 5.0, f64::NAN];
+        let y = [4e300, 4.0 * tiny, -2.0, f64::NAN, -inf, 1.0];
+        let [z, dx, dy] = all(|x, y| x.hypot(y), &x, &y);
+        assert_eq!(z[2..5], [2.0, inf, inf]);
+        assert!((z[0] / 5e300 - 1.0).abs() < 1e-15 && (z[1] / (5.0 * tiny) - 1.0).abs() < 1e-15);
+        assert!(z[5].is_nan());
+        for i in [0, 1] {
+            assert!((dx[i] - 0.6).abs() < 1e-15 && (dy[i] - 0.8).abs() < 1e-15);
+        }
+        assert_eq!((dx[2], dy[2]), (0.0, -1.0));
+        let [z, dx, _] = all(|x, y| x.hypot(y), &[0.0], &[0.0]);
+        assert!(z[0] == 0.0 && dx[0].is_nan());
+    }
+
+    #[test]
+    fn angles_keep_their_gradient_at_any_distance() {
+        for r in [1e-200, 1.0, 1e200] {
+            let [angle, dy, dx] = all(|y, x| y.atan2(x), &[3.0 * r], &[-4.0 * r]);
+            assert!((angle[0] - 3.0_f64.atan2(-4.0)).abs() < 1e-15);
+            assert!((dy[0] * r / -0.16 - 1.0).abs() < 1e-15, "{}", dy[0] * r);
+            assert!((dx[0] * r / -0.12 - 1.0).abs() < 1e-15, "{}", dx[0] * r);
+        }
+        let [_, dy, dx] = all(|y, x| y.atan2(x), &[0.0], &[0.0]);
+        assert!(dy[0].is_nan() && dx[0].is_nan());
+    }
+
+    #[test]
+    fn the_quotient_of_a_remainder_is_the_floor_of_the_exact_one() {
+        // The last quotient rounds to 37, and is less.
+        let x = [0.3, 7.0, -7.0, 7.0, 1e17, 45.80469120239998];
+        let y = [0.1, 2.0, 2.0, -2.0, 3.0, 1.2379646270918914];
+        assert_eq!(x[5] / y[5], 37.0);
+        let [r, dx, dy] = all(|x, y| x.remainder(y), &x, &y);
+        assert_eq!(dx, [1.0; 6]);
+        assert_eq!(r[1..4], [1.0, 1.0, -1.0]);
+        assert_eq!(dy[..4], [-2.0, -3.0, 4.0, 4.0]);
+        assert_eq!(dy[5], -36.0);
+        assert!((r[0] - 0.1).abs() < 1e-15 && dy[4] < -3.3e16);
+    }
+
+    #[test]
+    fn lerp_reaches_both_ends_and_shares_the_gradient() {
+        let [y, dx, de] = all(|x, e| x.lerp(e, 0.25), &[1.0, -1e300], &[3.0, 1e300]);
+        assert_eq!(y[0], 1.5);
+        assert_eq!((dx, de), (vec![0.75; 2], vec![0.25; 2]));
+        let [y, ..] = all(|x, e| x.lerp(e, 1.0), &[1.0, 2.0], &[3.0, f64::INFINITY]);
+        assert_eq!(y, [3.0, f64::INFINITY]);
+    }
+
+    #[test]
+    fn errors_name_the_operation() {
+        let x = Var::constant(Tensor::from([1.0_f64, 2.0]));
+        let y = Var::constant(Tensor::from([1.0, 2.0, 3.0]));
+        let results = [x.pow(&y), x.atan2(&y), x.hypot(&y), x.maximum(&y), x.remainder(&y)];
+        let names = ["pow", "atan2", "hypot", "maximum", "remainder"];
+        for (result, name) in results.into_iter().zip(names) {
+            let text = result.unwrap_err().to_string();
+            assert_eq!(text, format!("{name}: shapes do not match: [2] and [3]"));
+        }
+        let (a, b) = (Tape::new(), Tape::new());
+        let (x, y) = (a.var(Tensor::scalar(1.0)), b.var(Tensor::scalar(1.0)));
+        assert!(x.maximum(&y).is_err() && x.pow(&y).is_err() && x.lerp(&y, 0.5).is_err());
+    }
+}

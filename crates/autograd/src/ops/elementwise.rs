@@ -225,3 +225,93 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::unary("relu", |x| Ok(x.relu())),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::accuracy::{between, both, check, everywhere};
+
+    #[test]
+    fn values_and_gradients_are_accurate_at_any_size() {
+        fn all<T: Float>() {
+            let one = [0.0; 2];
+            check::<T>(
+                |x| x.expm1(),
+                [f64::exp_m1, f64::exp],
+                &between(-700.0, 80.0),
+                [3.0; 2],
+                one,
+            );
+            check::<T>(
+                |x| x.exp2(),
+                [f64::exp2, |x| x.exp2() * LN_2],
+                &between(-140.0, 120.0),
+                [2.0, 4.0],
+                one,
+            );
+            let positive = between(1e-13, 1e13);
+            check::<T>(|x| x.log2(), [f64::log2, |x| LOG2_E / x], &positive, [2.0; 2], one);
+            check::<T>(|x| x.log10(), [f64::log10, |x| LOG10_E / x], &positive, [3.0; 2], one);
+            check::<T>(
+                |x| x.log1p(),
+                [f64::ln_1p, |x| 1.0 / (1.0 + x)],
+                &between(-0.99, 1e13),
+                [3.0; 2],
+                one,
+            );
+            check::<T>(
+                |x| x.rsqrt(),
+                [|x| 1.0 / x.sqrt(), |x| -0.5 / (x * x.sqrt())],
+                &positive,
+                [2.0, 6.0],
+                one,
+            );
+            check::<T>(
+                |x| x.reciprocal(),
+                [f64::recip, |x| -1.0 / (x * x)],
+                &everywhere()[..3600],
+                [2.0, 4.0],
+                one,
+            );
+        }
+        all::<f32>();
+        all::<f64>();
+        assert_eq!(both(|x: &Var<f64>| x.exp2(), 10.0)[0], 1024.0);
+        assert_eq!(both(|x: &Var<f32>| x.log2(), 0.125)[0], -3.0);
+    }
+
+    #[test]
+    fn kinks_and_poles_are_those_of_pytorch() {
+        assert_eq!(both(|x: &Var<f64>| x.abs(), 0.0), [0.0, 0.0]);
+        assert_eq!(both(|x: &Var<f64>| x.abs(), -0.0), [0.0, 0.0]);
+        assert_eq!(both(|x: &Var<f64>| x.abs(), f64::NEG_INFINITY), [f64::INFINITY, -1.0]);
+        assert!(both(|x: &Var<f32>| x.abs(), f32::NAN)[1].is_nan());
+        assert_eq!(both(|x: &Var<f32>| x.relu(), 0.0), [0.0, 0.0]);
+        assert_eq!(both(|x: &Var<f32>| x.sqrt(), 0.0), [0.0, f64::INFINITY]);
+        assert_eq!(both(|x: &Var<f32>| x.log(), 0.0), [f64::NEG_INFINITY, f64::INFINITY]);
+        assert_eq!(both(|x: &Var<f32>| x.log10(), 0.0), [f64::NEG_INFINITY, f64::INFINITY]);
+        // An upstream gradient that is infinite meets no 0·∞ at the kink.
+        let x = crate::Tape::new().var(Tensor::scalar(0.0));
+        let dx = x.abs().backward_with(&Tensor::scalar(f64::INFINITY)).unwrap();
+        assert_eq!(dx.wrt(&x).unwrap().item().unwrap(), 0.0);
+    }
+
+    #[test]
+    fn steps_have_the_values_of_the_tensor_and_no_gradient() {
+        let x = crate::Tape::new().var(Tensor::from([-1.5, -0.5, 0.5, 2.5, f64::NAN]));
+        let y = [x.floor(), x.ceil(), x.round(), x.trunc(), x.sign()];
+        let want = [
+            [-2.0, -1.0, 0.0, 2.0],
+            [-1.0, 0.0, 1.0, 3.0],
+            [-2.0, 0.0, 0.0, 2.0],
+            [-1.0, 0.0, 0.0, 2.0],
+            [-1.0, -1.0, 1.0, 1.0],
+        ];
+        for (y, want) in y.iter().zip(want) {
+            let y = y.value().to_vec();
+            assert!(y[..4] == want && y[4].is_nan(), "{y:?}");
+        }
+        let total = y.iter().skip(1).fold(y[0].clone(), |sum, y| sum + y).sum();
+        assert!(total.backward().unwrap().wrt(&x).is_err());
+    }
+}

@@ -13,6 +13,8 @@ macro_rules! kernels {
     )+};
 }
 
+#[cfg(test)]
+mod accuracy;
 mod activations;
 mod arithmetic;
 pub(crate) mod binary;
@@ -22,6 +24,7 @@ pub(crate) mod cross_entropy;
 mod dropout;
 mod einsum;
 mod elementwise;
+mod elu;
 mod extrema;
 mod index;
 mod joining;
@@ -169,6 +172,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         dropout::rows(),
         einsum::rows(),
         elementwise::rows(),
+        elu::rows(),
         extrema::rows(),
         index::rows(),
         joining::rows(),

@@ -239,3 +239,83 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::unary("hardshrink", |x| Ok([x.hardshrink(0.5), (x * x).hardshrink(1.1)])),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::accuracy::{Function, both};
+    use crate::tape::Tape;
+
+    #[test]
+    fn kinks_are_those_of_pytorch() {
+        let at = |f: fn(&Var<f64>) -> Var<f64>, x: f64| both(f, x);
+        assert_eq!(at(|x| x.leaky_relu(0.1), 0.0), [0.0, 0.1]);
+        assert_eq!(at(|x| total(x.hardtanh(-1.0, 1.0)), -1.0), [-1.0, 0.0]);
+        assert_eq!(at(|x| total(x.hardtanh(-1.0, 1.0)), 1.0), [1.0, 0.0]);
+        assert_eq!(at(|x| total(x.hardtanh(-1.0, 1.0)), 0.5), [0.5, 1.0]);
+        assert_eq!(at(|x| x.relu6(), 0.0), [0.0, 0.0]);
+        assert_eq!(at(|x| x.relu6(), 6.0), [6.0, 0.0]);
+        assert_eq!(at(|x| x.hardsigmoid(), -3.0), [0.0, 0.0]);
+        assert_eq!(at(|x| x.hardsigmoid(), 3.0), [1.0, 0.0]);
+        assert_eq!(at(|x| x.hardsigmoid(), 0.0), [0.5, 1.0 / 6.0]);
+        assert_eq!(at(|x| x.hardswish(), -3.0), [0.0, 0.0]);
+        assert_eq!(at(|x| x.hardswish(), 3.0), [3.0, 1.0]);
+        assert_eq!(at(|x| x.hardswish(), 0.0), [0.0, 0.5]);
+        assert_eq!(at(|x| total(x.softshrink(0.5)), 0.5), [0.0, 0.0]);
+        assert_eq!(at(|x| total(x.softshrink(0.5)), -2.0), [-1.5, 1.0]);
+        assert_eq!(at(|x| x.hardshrink(0.5), -0.5), [0.0, 0.0]);
+        assert_eq!(at(|x| x.hardshrink(0.5), 0.75), [0.75, 1.0]);
+    }
+
+    #[test]
+    fn far_out_nothing_is_nan_and_nan_stays_nan() {
+        let functions: [(Function<f32>, [f64; 2]); 7] = [
+            (|x| x.leaky_relu(0.0), [0.0, 1.0]),
+            (|x| total(x.hardtanh(-1.0, 1.0)), [0.0, 0.0]),
+            (|x| x.relu6(), [0.0, 0.0]),
+            (|x| x.hardsigmoid(), [0.0, 0.0]),
+            (|x| x.hardswish(), [0.0, 1.0]),
+            (|x| total(x.softshrink(0.5)), [1.0, 1.0]),
+            (|x| x.hardshrink(0.5), [1.0, 1.0]),
+        ];
+        for (i, (f, limits)) in functions.into_iter().enumerate() {
+            for (x, limit) in [(f32::MIN, limits[0]), (f32::MAX, limits[1])] {
+                let [value, dx] = both(f, x);
+                assert!(!value.is_nan() && dx == limit, "{i}: {value} {dx}");
+            }
+            let [value, dx] = both(f, f32::INFINITY);
+            assert!(!value.is_nan() && dx == limits[1], "{i}: {value} {dx}");
+            assert!(both(f, f32::NAN)[0].is_nan(), "{i}");
+        }
+        assert_eq!(both(|x: &Var<f32>| x.hardswish(), f32::NEG_INFINITY), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn prelu_has_one_weight_or_one_for_each_channel() {
+        let tape = Tape::new();
+        let x = Tensor::from_vec(vec![-1.0, 2.0, -3.0, 0.0, 5.0, -6.0], [1, 3, 2]).unwrap();
+        let (x, w) = (tape.var(x), tape.var(Tensor::from([0.5, 0.25, 2.0])));
+        let y = x.prelu(&w).unwrap();
+        assert_eq!(y.value().to_vec(), [-0.5, 2.0, -0.75, 0.0, 5.0, -12.0]);
+        let grads = y.sum().backward().unwrap();
+        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [0.5, 1.0, 0.25, 0.25, 1.0, 2.0]);
+        assert_eq!(grads.wrt(&w).unwrap().to_vec(), [-1.0, -3.0, -6.0]);
+        let two = Var::constant(Tensor::from([0.1, 0.2]));
+        let text = x.prelu(&two).unwrap_err().to_string();
+        assert_eq!(text, "prelu: shapes do not match: [1, 3, 2] and [2]");
+        let vector = Var::constant(Tensor::from([1.0, 2.0]));
+        assert!(vector.prelu(&two).is_err());
+        let square = Var::constant(Tensor::zeros([3, 3]).unwrap());
+        let text = x.prelu(&square).unwrap_err().to_string();
+        assert_eq!(text, "prelu: expected a weight of rank 0 or 1, found shape [3, 3]");
+    }
+
+    #[test]
+    fn bad_arguments_are_one_clear_error() {
+        let x = Var::constant(Tensor::from([1.0_f64]));
+        let text = |result: Result<Var<f64>>| result.unwrap_err().to_string();
+        assert_eq!(text(x.hardtanh(2.0, 1.0)), "hardtanh: range must be in order, found [2, 1]");
+        assert!(x.hardtanh(f64::NAN, 1.0).is_err());
+        assert_eq!(text(x.softshrink(-1.0)), "softshrink: lambda must be at least 0, found -1");
+    }
+}

@@ -183,3 +183,96 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         Row::unary("atanh", |x| Ok(x.atanh())).between(-0.8, 0.8),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::accuracy::{Function, between, both, check, everywhere};
+
+    #[test]
+    fn values_and_gradients_are_accurate_at_any_size() {
+        fn all<T: Float>() {
+            let none = [0.0; 2];
+            let few = [4.0, 4.0];
+            check::<T>(|x| x.sinh(), [f64::sinh, f64::cosh], &between(-89.4, 89.4), few, none);
+            check::<T>(|x| x.cosh(), [f64::cosh, f64::sinh], &between(-89.4, 89.4), few, none);
+            check::<T>(
+                |x| x.asinh(),
+                [f64::asinh, |x| 1.0 / x.hypot(1.0)],
+                &everywhere(),
+                few,
+                none,
+            );
+            let inside = between(-0.999, 0.999);
+            check::<T>(
+                |x| x.atanh(),
+                [f64::atanh, |x| 1.0 / ((1.0 - x) * (1.0 + x))],
+                &inside,
+                few,
+                none,
+            );
+            let cathetus = |x: f64| 1.0 / ((1.0 - x) * (1.0 + x)).sqrt();
+            check::<T>(|x| x.asin(), [f64::asin, cathetus], &inside, few, none);
+            check::<T>(
+                |x| x.acos(),
+                [f64::acos, |x| -1.0 / ((1.0 - x) * (1.0 + x)).sqrt()],
+                &inside,
+                few,
+                none,
+            );
+            let all = everywhere();
+            check::<T>(|x| x.atan(), [f64::atan, |x| 1.0 / (1.0 + x * x)], &all, few, none);
+            let above = between(1.0, 1e13).into_iter().chain(inside.iter().map(|x| 1.0 + x * x));
+            let above: Vec<_> = above.filter(|&x| T::from_f64(x) > T::ONE).collect();
+            // Written with the half argument: acosh x = 2·asinh √((x − 1)/2).
+            let exact = |x: f64| 2.0 * ((x - 1.0) / 2.0).sqrt().asinh();
+            let slope = |x: f64| 1.0 / (x - 1.0).sqrt() / (x + 1.0).sqrt();
+            check::<T>(|x| x.acosh(), [exact, slope], &above, [6.0, 4.0], none);
+        }
+        all::<f32>();
+        all::<f64>();
+    }
+
+    #[test]
+    fn ends_of_the_domains() {
+        let inf = f64::INFINITY;
+        assert_eq!(both(|x: &Var<f64>| x.asin(), 1.0)[1], inf);
+        assert_eq!(both(|x: &Var<f64>| x.acos(), -1.0), [std::f64::consts::PI, -inf]);
+        assert_eq!(both(|x: &Var<f64>| x.acosh(), 1.0), [0.0, inf]);
+        assert_eq!(both(|x: &Var<f64>| x.atanh(), -1.0), [-inf, inf]);
+        assert_eq!(both(|x: &Var<f32>| x.asinh(), f32::MAX)[0], f64::from(89.415_985_f32));
+        assert_eq!(both(|x: &Var<f32>| x.asinh(), f32::NEG_INFINITY), [-inf, 0.0]);
+        assert_eq!(both(|x: &Var<f32>| x.acosh(), f32::INFINITY), [inf, 0.0]);
+        assert_eq!(both(|x: &Var<f32>| x.atan(), f32::INFINITY)[1], 0.0);
+        assert_eq!(both(|x: &Var<f32>| x.sinh(), f32::NEG_INFINITY), [-inf, inf]);
+        assert_eq!(both(|x: &Var<f32>| x.cosh(), f32::NEG_INFINITY), [inf, -inf]);
+        for outside in [-1.5, 1.5] {
+            assert!(both(|x: &Var<f64>| x.asin(), outside)[0].is_nan());
+            assert!(both(|x: &Var<f64>| x.acos(), outside)[0].is_nan());
+            assert!(both(|x: &Var<f64>| x.atanh(), outside)[0].is_nan());
+        }
+        for below in [0.999, 0.0, -1.0, -3.0, -1e10, -1e300, -inf] {
+            assert!(both(|x: &Var<f64>| x.acosh(), below)[0].is_nan(), "{below}");
+        }
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        let functions: [Function<f32>; 11] = [
+            |x| x.sin(),
+            |x| x.cos(),
+            |x| x.tan(),
+            |x| x.asin(),
+            |x| x.acos(),
+            |x| x.atan(),
+            |x| x.sinh(),
+            |x| x.cosh(),
+            |x| x.asinh(),
+            |x| x.acosh(),
+            |x| x.atanh(),
+        ];
+        for f in functions {
+            assert!(both(f, f32::NAN).iter().all(|v| v.is_nan()));
+        }
+    }
+}

@@ -3,7 +3,7 @@
     python make_math.py          # prints the coefficients, writes math_f64.csv beside this file
     python make_math.py f64      # the values alone
 
-Each polynomial minimises the largest weighted error on its interval (Remez exchange); the weight
+Each polynomial but that of erfc minimises the largest weighted error on its interval (Remez exchange); the weight
 makes that the relative error of the function's result. Coefficients are rounded one at a time,
 lowest first, and the others are fitted anew after each, so that rounding costs next to nothing.
 math_f64.csv has one value a line: function, bits of x, bits of the nearest f64 to the value, and
@@ -11,10 +11,12 @@ what is missing from that in units of its last place (so that subnormal values f
 Needs mpmath and numpy.
 """
 
+import math
 import pathlib
 import random
 import struct
 import sys
+from fractions import Fraction
 
 import numpy
 from mpmath import mp, mpf
@@ -118,6 +120,9 @@ def coefficients():
         0, mpf(81) / 100, 7, single)
     fit("f32 erf, ln erfc", lambda a: mp.log(mp.erfc(a)), lambda a: mp.erfc(a) / mp.erf(a),
         mpf(9) / 10, 4, 8, single)
+    print("f32 erfc, a > 0.5, in t − ¼:")
+    for c in reversed(erfc_tail()):
+        print(f"    {literal(single(c))},")
     quarter = (mp.pi / 4 * (1 + mpf(2) ** -20)) ** 2
     sinc = lambda z: mp.sin(mp.sqrt(z)) / mp.sqrt(z) if z > 0 else mpf(1)
     fit("f32 sin", lambda z: (sinc(z) - 1) / z if z > 0 else -mpf(1) / 6, lambda z: z / sinc(z),
@@ -134,6 +139,31 @@ def coefficients():
     print("ln 2 in two parts, the first of 32 bits:")
     high = mpf(int(mp.floor(mp.log(2) * 2**32))) / mpf(2) ** 32
     print(f"    {literal(double(high))}, {literal(double(mp.log(2) - high))}")
+
+
+def erfc_tail(terms=11, centre=0.25, low=0.5, high=10.2):
+    """Coefficients, lowest first, in t − centre of exp(a²)·erfc(a)/t for a from low to high, where
+    t = 1/(1 + a): the polynomial through the Chebyshev nodes in t, not rounded."""
+    value = lambda t: math.exp((1 / t - 1) ** 2) * math.erfc(1 / t - 1) / t
+    a, b = 1 / (1 + high), 1 / (1 + low)
+    angles = [math.pi * (2 * k + 1) / (2 * terms) for k in range(terms)]
+    values = [value((a + b) / 2 + (b - a) / 2 * math.cos(angle)) for angle in angles]
+    series = [2 / terms * sum(v * math.cos(j * angle) for v, angle in zip(values, angles))
+              for j in range(terms)]
+    series[0] /= 2
+    # Σ series_j·T_j(u) by Clenshaw's recurrence, on polynomials in t − centre.
+    u = [(Fraction(centre) - Fraction((a + b) / 2)) / Fraction((b - a) / 2),
+         1 / Fraction((b - a) / 2)]
+    times = lambda p: [u[0] * x + u[1] * y for x, y in zip(p + [0], [0] + p)]
+    pad = lambda p: p + [Fraction(0)] * (terms + 1 - len(p))
+    one, two = [Fraction(0)], [Fraction(0)]
+    for c in reversed(series[1:]):
+        new = [2 * x - y for x, y in zip(pad(times(one)), pad(two))]
+        new[0] += Fraction(c)
+        one, two = new[:terms], one
+    result = [x - y for x, y in zip(pad(times(one)), pad(two))]
+    result[0] += Fraction(series[0])
+    return [float(x) for x in result[:terms]]
 
 
 def bits(x):
