@@ -6,9 +6,9 @@
 
 use std::process::ExitCode;
 
+use autograd::suite::{self, Order, Outcome, Row};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use nn::autograd::suite::{self, Order, Outcome, Row};
 
 /// Check the derivatives of every operation and loss.
 ///
