@@ -17,6 +17,7 @@ macro_rules! kernels {
 mod accuracy;
 mod activations;
 mod arithmetic;
+pub(crate) mod attention;
 pub(crate) mod binary;
 mod clamp;
 mod conv;
@@ -31,6 +32,7 @@ mod joining;
 mod linalg;
 mod linear;
 mod moments;
+pub(crate) mod norm;
 mod normal;
 mod norms;
 mod order;
@@ -167,6 +169,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         arithmetic::rows(),
         binary::rows(),
         clamp::rows(),
+        attention::rows(),
         conv::rows(),
         cross_entropy::rows(),
         dropout::rows(),
@@ -184,6 +187,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         order::rows(),
         piecewise::rows(),
         product::rows(),
+        norm::rows(),
         pool::rows(),
         reduce::rows(),
         slicing::rows(),

@@ -119,6 +119,18 @@ impl Axis {
         })
     }
 
+    /// The first entry of each window, and how many it has, each `dilation` after the last. Every window
+    /// has one.
+    fn spans(&self) -> Vec<(usize, usize)> {
+        let window = |o: usize| {
+            let skipped = self.before.saturating_sub(o * self.stride).div_ceil(self.dilation);
+            let first = self.entry(o, skipped);
+            let inside = (self.size - first).div_ceil(self.dilation);
+            (first, inside.min(self.kernel - skipped))
+        };
+        (0..self.count).map(window).collect()
+    }
+
     /// Whether no window is nothing but padding.
     fn is_covered(&self) -> bool {
         let mut covered = vec![false; self.count];
@@ -184,14 +196,12 @@ impl<T: Float> Tensor<T> {
         let [rows, columns] = planes.axes;
         let (plane, size) = (rows.count * columns.count, rows.size * columns.size);
         let x = self.contiguous();
+        let spans = [rows.spans(), columns.spans()];
         let index = Tensor::<i64>::build(shape.clone(), |out| {
             walk::parallel(out, planes.grain(plane), |start, out| {
                 let x = &x.elements()[start / plane * size..];
-                let mut largest = vec![T::LOWEST; columns.count];
                 for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(plane)) {
-                    for (o, out) in out.chunks_exact_mut(columns.count).enumerate() {
-                        row_maxima(x, [rows, columns], o, &mut largest, out);
-                    }
+                    maxima(x, [rows, columns], &spans, out);
                 }
             });
         });
@@ -284,29 +294,32 @@ impl<T: Float> Tensor<T> {
     }
 }
 
-/// The indices of the maxima of row `o` of windows over a plane; the maxima are left in `largest`.
-fn row_maxima<T: Float>(
+/// The index of the maximum of each window over a plane. `spans` is [`Axis::spans`] of both dims.
+fn maxima<T: Float>(
     x: &[T],
     [rows, columns]: [Axis; 2],
-    o: usize,
-    largest: &mut [T],
+    [row_spans, column_spans]: &[Vec<(usize, usize)>; 2],
     index: &mut [i64],
 ) {
-    largest.fill(T::LOWEST);
-    index.fill(-1);
-    for (k, _, _) in rows.taps().filter(|(_, inside, _)| inside.contains(&o)) {
-        let row = rows.entry(o, k) * columns.size;
-        for (_, inside, first) in columns.taps() {
-            let at = row + first;
-            let x = x[at..].iter().step_by(columns.stride);
-            let best = largest[inside.clone()].iter_mut().zip(&mut index[inside]);
-            for (i, (&x, (largest, index))) in x.zip(best).enumerate() {
-                // An index below 0: nothing seen yet, so that −∞ is found too.
-                #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
-                if x > *largest || x != x || *index < 0 {
-                    (*largest, *index) = (x, (at + i * columns.stride) as i64);
+    let width = columns.size;
+    for (&(row, height), index) in row_spans.iter().zip(index.chunks_exact_mut(columns.count)) {
+        for (&(column, length), index) in column_spans.iter().zip(index) {
+            let first = row * width + column;
+            let (mut largest, mut at) = (x[first], first);
+            for i in 0..height {
+                let start = first + i * rows.dilation * width;
+                for j in 0..length {
+                    let here = start + j * columns.dilation;
+                    let x = x[here];
+                    // Without a branch, which would be guessed wrong too often; an `if` for the index
+                    // becomes one.
+                    #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+                    let better = (x > largest) | (x != x);
+                    largest = if better { x } else { largest };
+                    at ^= (at ^ here) & usize::from(better).wrapping_neg();
                 }
             }
+            *index = at as i64;
         }
     }
 }
