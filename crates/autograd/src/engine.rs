@@ -157,7 +157,9 @@ impl<T: Float> Sink<'_, T> {
                     Err(Error::HighestOrder { op, order: 1 })
                 });
                 let backward = Backward::Boxed(fail);
-                self.source.tape().push_op((op, Tag::Plain), parents, &[], gradient, backward)
+                let tape = self.source.tape();
+                let index = tape.push_op((op, Tag::Plain), parents, &[], &gradient, backward);
+                Var::new(gradient, Some(tape.node(index)))
             }
         };
         self.add(i, gradient)
@@ -190,7 +192,8 @@ impl<T: Float> Sink<'_, T> {
     /// The shape that the gradient should have and has not.
     #[inline]
     fn misfit(&self, parent: u32, gradient: &Var<T>) -> Result<Option<Shape>> {
-        let fits = |shape: &Shape| (**shape != *gradient.shape()).then(|| shape.clone());
+        let found = gradient.value().layout().shape();
+        let fits = |shape: &Shape| (shape != found).then(|| shape.clone());
         // Absent only where the backward function itself has cleared the tape.
         self.source.shape(parent, fits).ok_or(Error::ConsumedTape { op: self.name })
     }

@@ -254,7 +254,7 @@ impl<T: Float> Tape<T> {
     /// A tracked variable: gradients with respect to it can be asked for.
     #[track_caller]
     pub fn var(&self, value: Tensor<T>) -> Var<T> {
-        let index = self.push_leaf(Shape::from(value.shape()));
+        let index = self.push_leaf(value.layout().shape().clone());
         Var::new(value, Some(self.node(index)))
     }
 
@@ -282,7 +282,7 @@ impl<T: Float> Tape<T> {
         let index = match bound {
             Some(index) => index,
             None => {
-                let index = self.push_leaf(Shape::from(value.shape()));
+                let index = self.push_leaf(value.layout().shape().clone());
                 self.0.bindings.borrow_mut().insert(id, index);
                 index
             }
@@ -364,19 +364,19 @@ impl<T: Float> Tape<T> {
         )
     }
 
-    /// Records an operation whose operands have been checked.
+    /// Records an operation whose operands have been checked; returns its node.
     #[track_caller]
     pub(crate) fn push_op(
         &self,
         (name, tag): (&'static str, Tag),
         parents: impl Iterator<Item = u32>,
         saved: &[Save<'_, T>],
-        value: Tensor<T>,
+        value: &Tensor<T>,
         backward: Backward<T>,
-    ) -> Var<T> {
+    ) -> u32 {
         let location = Location::caller();
         if let Some(mode) = self.0.watch.mode() {
-            self.0.watch.forward(mode, name, location, &value);
+            self.0.watch.forward(mode, name, location, value);
         }
         let mut guard = self.0.graph.borrow_mut();
         let graph = &mut *guard;
@@ -392,15 +392,14 @@ impl<T: Float> Tape<T> {
                 }
             });
         }
-        let shape = Shape::from(value.shape());
+        let shape = value.layout().shape().clone();
         let (backward, (parents, saved)) = (Some(backward), first);
         let node = Node { name, location, backward, shape, tag, parents, saved, retain: false };
-        let index = push(&mut graph.nodes, node);
-        drop(guard);
-        Var::new(value, Some(self.node(index)))
+        push(&mut graph.nodes, node)
     }
 }
 
+#[inline]
 fn push<T: Float>(nodes: &mut Vec<Node<T>>, node: Node<T>) -> u32 {
     let index = nodes.len();
     // The last numbers stand for other places.
@@ -562,7 +561,8 @@ fn record_at<T: Float>(
         Home::Untracked(tape, place) => Ok(Var::new(value, Some(NodeRef::at(tape, place)))),
         Home::Tracked(tape) => {
             let parents = parents.iter().map(|p| p.map_or(NONE, NodeRef::tracked_index));
-            Ok(tape.push_op(op, parents, saved, value, backward()))
+            let index = tape.push_op(op, parents, saved, &value, backward());
+            Ok(Var::new(value, Some(tape.node(index))))
         }
     }
 }

@@ -38,7 +38,7 @@ impl Layout {
     }
 
     /// Sizes of the dims.
-    pub fn shape(&self) -> &[usize] {
+    pub fn shape(&self) -> &Shape {
         &self.shape
     }
 

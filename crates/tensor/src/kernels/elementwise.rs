@@ -60,7 +60,7 @@ pub fn zip_slice<A: Element, B: Element, K: Zip<A, B>>(
     y: Arg<'_, A>,
     out: &mut [B],
 ) {
-    dispatch(RunZip(x, y, out, PhantomData::<K>));
+    dispatch(RunZip(&x, &y, out, PhantomData::<K>));
 }
 
 /// `out[i] = K(x[i], y[i], z[i])`.
@@ -84,7 +84,7 @@ pub(crate) fn zip_once<A: Element, B: Element, K: Zip<A, B>>(
     y: Arg<'_, A>,
     out: &mut [B],
 ) {
-    RunZip(x, y, out, PhantomData::<K>).run::<false>();
+    RunZip(&x, &y, out, PhantomData::<K>).run::<false>();
 }
 
 /// [`zip3_slice`] compiled once, for the baseline.
@@ -109,14 +109,16 @@ impl<A: Element, B: Element, K: Map<A, B>> Kernel for RunMap<'_, A, B, K> {
     }
 }
 
-struct RunZip<'a, A, B, K>(Arg<'a, A>, Arg<'a, A>, &'a mut [B], PhantomData<K>);
+/// The operands by reference: copied where they have just been made, they would stall the processor,
+/// which cannot forward two small stores to one wide load.
+struct RunZip<'a, A, B, K>(&'a Arg<'a, A>, &'a Arg<'a, A>, &'a mut [B], PhantomData<K>);
 
 impl<A: Element, B: Element, K: Zip<A, B>> Kernel for RunZip<'_, A, B, K> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let RunZip(x, y, out, _) = self;
-        match (x, y) {
+        match (*x, *y) {
             (Arg::Slice(x), Arg::Slice(y)) => {
                 for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
                     *o = K::apply::<FMA>(x, y);

@@ -86,7 +86,7 @@ fn places<T: Sample>(x: &Twin<T>) -> Vec<usize> {
 fn layout<T: Sample>(case: &mut Case) {
     let (base, x) = chain::<T>(case);
     let (storage, places) = (base.view.as_slice().unwrap(), places(&x));
-    assert_eq!(x.view.layout().shape(), x.view.shape());
+    assert_eq!(**x.view.layout().shape(), *x.view.shape());
     assert_eq!(x.view.layout().strides().len(), x.view.rank());
     assert_eq!(x.view.layout().is_contiguous(), x.view.is_contiguous());
     assert!(places.iter().zip(&x.dense.data).all(|(&at, &want)| storage[at].is(want)));
