@@ -34,9 +34,9 @@ pub use engine::{Ctx, Sink, backward, grad};
 pub use gradcheck::{Entry, GradcheckOptions, GradcheckReport, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use ops::attention::{AttentionMask, AttentionOptions};
+pub use ops::batch_norm::BatchStatistics;
 pub use ops::binary::Operand;
 pub use ops::cross_entropy::{ClassOptions, Reduction};
-pub use ops::norm::BatchStatistics;
 pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{

@@ -18,6 +18,7 @@ mod accuracy;
 mod activations;
 mod arithmetic;
 pub(crate) mod attention;
+pub(crate) mod batch_norm;
 pub(crate) mod binary;
 mod clamp;
 mod conv;
@@ -32,8 +33,8 @@ mod joining;
 mod linalg;
 mod linear;
 mod moments;
-pub(crate) mod norm;
 mod normal;
+mod normalization;
 mod norms;
 mod order;
 mod piecewise;
@@ -167,9 +168,10 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     [
         activations::rows(),
         arithmetic::rows(),
+        attention::rows(),
+        batch_norm::rows(),
         binary::rows(),
         clamp::rows(),
-        attention::rows(),
         conv::rows(),
         cross_entropy::rows(),
         dropout::rows(),
@@ -183,12 +185,12 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         linear::rows(),
         moments::rows(),
         normal::rows(),
+        normalization::rows(),
         norms::rows(),
         order::rows(),
         piecewise::rows(),
-        product::rows(),
-        norm::rows(),
         pool::rows(),
+        product::rows(),
         reduce::rows(),
         slicing::rows(),
         softmax::rows(),

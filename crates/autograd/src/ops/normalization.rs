@@ -5,28 +5,19 @@
 //! `h = g·w`, and σ has `dx = g·x̂/n`. Without a mean to subtract, `mean h` is missing too.
 
 use tensor::kernels::{Zip, Zip3};
-use tensor::{Error, Float, Result, Shape, Tensor};
+use tensor::{Error, Float, Result, Tensor};
 
 use crate::tape::{Save, record};
 use crate::var::Var;
 
-/// Means and variances of the channels of a batch, not tracked.
-#[derive(Clone, Debug)]
-pub struct BatchStatistics<T: Float> {
-    /// The mean of each channel, `[C]`.
-    pub mean: Tensor<T>,
-    /// The unbiased variance of each channel, `[C]`: over n − 1, as running statistics keep it.
-    pub var: Tensor<T>,
-}
-
 /// What is normalised, and how.
 #[derive(Clone, Debug)]
-struct Norm {
+pub(super) struct Norm {
     op: &'static str,
     /// The dims whose elements share a mean: a row.
     dims: Vec<isize>,
     /// Elements of a row.
-    n: usize,
+    pub(super) n: usize,
     /// √ε.
     floor: f64,
     /// Whether the mean is subtracted.
@@ -35,12 +26,12 @@ struct Norm {
 
 /// Numbers of each row.
 #[derive(Clone)]
-struct Rows<T: Float> {
+pub(super) struct Rows<T: Float> {
     /// The mean, and what rounding it left over: together they are exact enough for rows far from 0.
     /// `None` where rows are not centred.
-    mean: Option<(Tensor<T>, Tensor<T>)>,
+    pub(super) mean: Option<(Tensor<T>, Tensor<T>)>,
     /// `√(mean (x − μ)²)`.
-    spread: Tensor<T>,
+    pub(super) spread: Tensor<T>,
     /// `σ = √(spread² + ε)`.
     deviation: Tensor<T>,
 }
@@ -76,7 +67,7 @@ impl<T: Float> Zip3<T, T> for Affine {
 
 impl Norm {
     /// A norm over `dims`, which are in range, of a shape.
-    fn new(
+    pub(super) fn new(
         op: &'static str,
         shape: &[usize],
         dims: Vec<usize>,
@@ -127,7 +118,12 @@ impl Norm {
 impl<T: Float> Var<T> {
     /// `x̂·w + b`, and the numbers of its rows; w and b broadcast to the shape of x.
     #[track_caller]
-    fn normalise(&self, norm: Norm, w: Option<&Self>, b: Option<&Self>) -> Result<(Self, Rows<T>)> {
+    pub(super) fn normalise(
+        &self,
+        norm: Norm,
+        w: Option<&Self>,
+        b: Option<&Self>,
+    ) -> Result<(Self, Rows<T>)> {
         let (y, rows) = norm.forward(self.value())?;
         let y = match (w.map(Var::value), b.map(Var::value)) {
             (None, None) => y,
@@ -299,101 +295,6 @@ impl<T: Float> Var<T> {
         x.normalise(norm, w.as_ref(), b.as_ref())?.0.reshape(self.shape())
     }
 
-    /// Batch normalisation: mean and variance of each channel, `y = (x − μ)/√(var + ε)·w + b`, over the
-    /// batch and all dims behind the channels.
-    ///
-    /// With `running = (mean, var)`, each `[C]`, it is an evaluation: these are used, and are constants;
-    /// without, those of the batch (the variance over n).
-    ///
-    /// # Shape
-    /// `[N, C, ..]` → the same; w and b: `[C]`.
-    ///
-    /// # Gradient
-    /// With `h = g·w`: `dx = (h − mean h − x̂·mean(h·x̂))/σ`, and `dx = h/σ` in an evaluation;
-    /// `dw = Σ g·x̂`, `db = Σ g` over all dims but C. Saves x, w and a few numbers per channel; in
-    /// an evaluation x̂ and w where tracked. Any order.
-    ///
-    /// # Numerics
-    /// As [`Var::layer_norm`].
-    ///
-    /// # Errors
-    /// [`Error::RankMismatch`] below rank 2; [`Error::ShapeMismatch`] for w, b and `running`;
-    /// [`Error::InvalidArgument`] if the channels of a batch have one element each, as PyTorch, and
-    /// for ε as [`Var::layer_norm`].
-    ///
-    /// # Reference
-    /// `torch.nn.functional.batch_norm`; Ioffe & Szegedy, arXiv 1502.03167.
-    #[track_caller]
-    pub fn batch_norm(
-        &self,
-        running: Option<(&Tensor<T>, &Tensor<T>)>,
-        w: Option<&Self>,
-        b: Option<&Self>,
-        eps: f64,
-    ) -> Result<Self> {
-        let Some((mean, var)) = running else {
-            return Ok(self.batch_norm_training(w, b, eps)?.0);
-        };
-        let op = "batch_norm";
-        let channels = self.channels(op, [w, b])?;
-        Norm::new(op, self.shape(), vec![], eps, true)?;
-        for x in [mean, var] {
-            self.check_shape(op, x.shape(), &[channels])?;
-        }
-        let shape = self.channel_shape(channels);
-        let deviation = (var + T::from_f64(eps)).sqrt().reshape(&shape)?;
-        let mean = Var::constant(mean.reshape(&shape)?);
-        let mut y = self.checked_sub(&mean)?.checked_div(&Var::constant(deviation))?;
-        let [w, b] = shaped([w, b], &shape)?;
-        if let Some(w) = w {
-            y = y.checked_mul(&w)?;
-        }
-        match b {
-            Some(b) => y.checked_add(&b),
-            None => Ok(y),
-        }
-    }
-
-    /// [`Var::batch_norm`] with the statistics of the batch, which it returns too, as running statistics
-    /// take them: not tracked, and the variance over n − 1.
-    ///
-    /// # Shape
-    /// `[N, C, ..]` → the same; w and b: `[C]`.
-    ///
-    /// # Gradient
-    /// With `h = g·w`: `dx = (h − mean h − x̂·mean(h·x̂))/σ`; `dw = Σ g·x̂`, `db = Σ g` over all
-    /// dims but C. Saves x, w and a few numbers per channel. Any order.
-    ///
-    /// # Errors
-    /// As [`Var::batch_norm`].
-    ///
-    /// # Reference
-    /// `torch.nn.functional.batch_norm` with `training=True`.
-    #[track_caller]
-    pub fn batch_norm_training(
-        &self,
-        w: Option<&Self>,
-        b: Option<&Self>,
-        eps: f64,
-    ) -> Result<(Self, BatchStatistics<T>)> {
-        let op = "batch_norm";
-        let channels = self.channels(op, [w, b])?;
-        let dims = (0..self.value().rank()).filter(|&d| d != 1).collect();
-        let norm = Norm::new(op, self.shape(), dims, eps, true)?;
-        let n = norm.n;
-        if n == 1 {
-            let reason = format!("has one element for each channel, shape {:?}", self.shape());
-            return Err(Error::InvalidArgument { op, name: "input", reason });
-        }
-        let [w, b] = shaped([w, b], &self.channel_shape(channels))?;
-        let (y, rows) = self.normalise(norm, w.as_ref(), b.as_ref())?;
-        let Some((mean, rest)) = rows.mean else { unreachable!("bug: a batch norm is centred") };
-        let unbiased = T::from_f64(n as f64 / (n as f64 - 1.0));
-        let mean = (mean + &rest).reshape([channels])?;
-        let var = (rows.spread.square() * unbiased).reshape([channels])?;
-        Ok((y, BatchStatistics { mean, var }))
-    }
-
     /// The last dims, checked to have this shape, as the parameters have.
     fn trailing(
         &self,
@@ -417,7 +318,11 @@ impl<T: Float> Var<T> {
     }
 
     /// The number of channels, that of the elements of each parameter.
-    fn channels(&self, op: &'static str, parameters: [Option<&Self>; 2]) -> Result<usize> {
+    pub(super) fn channels(
+        &self,
+        op: &'static str,
+        parameters: [Option<&Self>; 2],
+    ) -> Result<usize> {
         let [_, channels, ..] = *self.shape() else {
             let (expected, shape) = ("[N, C, ..]", self.shape().to_vec());
             return Err(Error::RankMismatch { op, expected, shape });
@@ -428,23 +333,25 @@ impl<T: Float> Var<T> {
         Ok(channels)
     }
 
-    fn check_shape(&self, op: &'static str, found: &[usize], wanted: &[usize]) -> Result<()> {
+    pub(super) fn check_shape(
+        &self,
+        op: &'static str,
+        found: &[usize],
+        wanted: &[usize],
+    ) -> Result<()> {
         if found == wanted {
             return Ok(());
         }
         Err(Error::ShapeMismatch { op, lhs: self.shape().to_vec(), rhs: found.to_vec() })
     }
-
-    /// `[C, 1, ..]`, which broadcasts to the own shape.
-    fn channel_shape(&self, channels: usize) -> Shape {
-        let ones = std::iter::repeat_n(1, self.value().rank() - 2);
-        std::iter::once(channels).chain(ones).collect()
-    }
 }
 
 /// Parameters under another shape.
 #[track_caller]
-fn shaped<T: Float>([w, b]: [Option<&Var<T>>; 2], shape: &[usize]) -> Result<[Option<Var<T>>; 2]> {
+pub(super) fn shaped<T: Float>(
+    [w, b]: [Option<&Var<T>>; 2],
+    shape: &[usize],
+) -> Result<[Option<Var<T>>; 2]> {
     let w = match w {
         Some(w) => Some(w.reshape(shape)?),
         None => None,
@@ -460,10 +367,6 @@ fn shaped<T: Float>([w, b]: [Option<&Var<T>>; 2], shape: &[usize]) -> Result<[Op
 #[cfg(any(test, feature = "suite"))]
 pub(crate) fn rows() -> Vec<crate::suite::Row> {
     use crate::suite::Row;
-    let weights = |seed: f64| {
-        let number = |i: i32| 0.5 + seed * f64::from(i);
-        Tensor::from([number(0), number(1), number(2)])
-    };
     vec![
         Row::of("layer_norm", &[&[2, 3]], |x| x[0].layer_norm(&[3], None, None, 0.1))
             .and(&[&[2, 4, 3], &[3], &[3]], |x| {
@@ -503,23 +406,6 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
                 x[0].permute(&[2, 1, 0])?.group_norm(2, None, Some(&x[1]), 1e-5)
             })
             .and(&[&[0, 4, 2], &[4]], |x| x[0].group_norm(2, Some(&x[1]), None, 1e-5)),
-        Row::of("batch_norm", &[&[3, 2]], |x| x[0].batch_norm(None, None, None, 0.1))
-            .and(&[&[4, 3], &[3], &[3]], |x| x[0].batch_norm(None, Some(&x[1]), Some(&x[2]), 1e-3))
-            .and(&[&[2, 3, 2, 3], &[3], &[3]], |x| {
-                x[0].batch_norm(None, Some(&x[1]), Some(&x[2]), 1e-5)
-            })
-            .and(&[&[2, 3, 4], &[3]], |x| {
-                x[0].permute(&[2, 1, 0])?.batch_norm(None, Some(&x[1]), Some(&x[1]), 1e-5)
-            })
-            .and(&[&[4, 3], &[3], &[3]], move |x| {
-                let (mean, var) = (weights(-0.3), weights(0.7));
-                let y = (&x[0] * &x[0]).batch_norm(Some((&mean, &var)), Some(&x[1]), None, 1e-3)?;
-                y.batch_norm(Some((&mean, &var)), None, Some(&x[2]), 0.0)
-            })
-            .and(&[&[0, 3], &[3]], |x| x[0].batch_norm(None, Some(&x[1]), Some(&x[1]), 1e-5)),
-        Row::of("batch_norm_training", &[&[2, 3, 2], &[3], &[3]], |x| {
-            Ok(x[0].batch_norm_training(Some(&x[1]), Some(&x[2]), 1e-5)?.0)
-        }),
     ]
 }
 
@@ -553,26 +439,12 @@ mod tests {
         let [w, b] = [&w, &b].map(|t| t.reshape([4, 1, 1]).unwrap());
         let (p, q) = (Some(&weight), Some(&bias));
         close(v.layer_norm(&[2, 5], None, None, 0.1).unwrap().value(), &plain(&x, &[2, 3], 0.1));
-        let batch = plain(&x, &[0, 2, 3], 1e-3) * &w + &b;
-        close(v.batch_norm(None, p, q, 1e-3).unwrap().value(), &batch);
         let grouped = x.reshape([3, 2, 2, 10]).unwrap();
         let grouped = plain(&grouped, &[2, 3], 1e-3).reshape([3, 4, 2, 5]).unwrap() * &w + &b;
         close(v.group_norm(2, p, q, 1e-3).unwrap().value(), &grouped);
         let square = x.square().mean_dim(&[-1], true).unwrap();
         let rms = &x / &(square + 1e-3).sqrt();
         close(v.rms_norm(&[5], None, 1e-3).unwrap().value(), &rms);
-    }
-
-    #[test]
-    fn statistics_are_those_of_the_batch_and_evaluation_takes_them() {
-        let x = randn(&[3, 4, 5], 1);
-        let v = Var::constant(x.clone());
-        let (y, BatchStatistics { mean, var }) = v.batch_norm_training(None, None, 1e-3).unwrap();
-        close(&mean, &x.mean_dim(&[0, 2], false).unwrap());
-        close(&var, &x.var_dim(&[0, 2], 1, false).unwrap());
-        let biased = x.var_dim(&[0, 2], 0, false).unwrap();
-        let evaluated = v.batch_norm(Some((&mean, &biased)), None, None, 1e-3).unwrap();
-        close(evaluated.value(), y.value());
     }
 
     #[test]
@@ -625,9 +497,7 @@ mod tests {
         let (x, w) = (tape.constant(randn(&[2, 3], 1)), tape.var(randn(&[3], 2)));
         let y = x.layer_norm(&[3], None, Some(&w), 1e-5).unwrap();
         // Neither x nor anything of its size is kept for the gradient of a bias.
-        let graph = tape.0.graph.borrow();
-        let numel: usize = graph.saved_of(1).iter().map(|s| s.value.numel()).sum();
-        drop(graph);
+        let numel: usize = tape.0.graph.borrow().saved_of(1).iter().map(|s| s.value.numel()).sum();
         assert_eq!(numel, 2);
         assert_eq!(y.sum().backward().unwrap().wrt(&w).unwrap().to_vec(), [2.0; 3]);
     }
@@ -655,11 +525,5 @@ mod tests {
         );
         assert!(text(x.group_norm(0, None, None, 1e-5)).contains("found 0"));
         assert!(text(w.group_norm(1, None, None, 1e-5)).contains("expected [N, C, ..]"));
-        assert!(text(w.batch_norm(None, None, None, 1e-5)).contains("expected [N, C, ..]"));
-        assert!(text(x.batch_norm(None, Some(&z(&[4])), None, 1e-5)).contains("do not match"));
-        let (c, d) = (z(&[3]).into_value(), z(&[2]).into_value());
-        assert!(text(x.batch_norm(Some((&c, &d)), None, None, 1e-5)).contains("do not match"));
-        assert!(text(x.batch_norm(Some((&c, &c)), None, None, -1.0)).contains("eps"));
-        assert!(text(z(&[1, 3]).batch_norm(None, None, None, 1e-5)).contains("one element"));
     }
 }
