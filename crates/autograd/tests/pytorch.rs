@@ -594,30 +594,6 @@ impl<'a> Case<'a> {
             ("amax" | "amin", "NaN") => {
                 edit(dx, |i, _| if x(0)[i].is_nan() { g[0] } else { 0.0 });
             }
-            // Bounds belong to the interval, as in PyTorch of old; 2.15 gives 0 there, and half where
-            // the bound is a tensor, which then has the other half.
-            ("clamp" | "clamp_min" | "clamp_max", "on the bounds") => {
-                let bounds = ["min", "max", "bound"].map(|b| self.options.0.get(b).map(number));
-                edit(dx, |i, dx| if bounds.contains(&Some(x(0)[i])) { g[i] } else { dx });
-            }
-            ("clamp_min_var", "on the bounds") => {
-                *dx = vector(vec![g[0], 0.0, g[2]]);
-                self.grads[1] = vector(vec![g[1]]);
-            }
-            ("clamp_max_var", "on the bounds") => {
-                *dx = vector(vec![g[0], g[1], 0.0]);
-                self.grads[1] = vector(vec![g[2]]);
-            }
-            ("clamp_var", "on the bounds") => {
-                *dx = vector(vec![g[0], g[1], g[2], 0.0]);
-                self.grads[1] = vector(vec![0.0; 4]);
-                self.grads[2] = vector(vec![0.0, 0.0, 0.0, g[3]]);
-            }
-            // The angle of the origin has no derivative. PyTorch: 0.
-            ("atan2", "the origin") => {
-                edit(&mut self.grads[0], |_, _| f64::NAN);
-                edit(&mut self.grads[1], |_, _| f64::NAN);
-            }
             // The gradient of a length that the value does not follow is 0: `dx = g·ẑ/eps`. PyTorch:
             // not the gradient of its own value.
             ("cosine_similarity", "below eps") => {

@@ -116,7 +116,7 @@ impl<T: Float> Var<T> {
     }
 
     /// The angle of the point `(x, self)` in radians, in [−π, π]; with `self` = y:
-    /// `dy = g·x/(x² + y²)`, `dx = −g·y/(x² + y²)`, NaN at the origin, as PyTorch. Saves both. Any
+    /// `dy = g·x/(x² + y²)`, `dx = −g·y/(x² + y²)`, 0 at the origin, as PyTorch. Saves both. Any
     /// order. `torch.atan2`.
     ///
     /// # Errors
@@ -130,7 +130,10 @@ impl<T: Float> Var<T> {
         record("atan2", [self.node(), x.node()], saved, angle, |ctx, g, sink| {
             let (y, x) = (ctx.saved(0), ctx.saved(1));
             // Divided twice by the distance: its square may overflow.
+            // At the origin all is 0: with a distance of 1 there, so is the gradient.
             let r = y.hypot(&x)?;
+            let origin = r.value().eq(T::ZERO)?;
+            let r = r.masked_fill(&origin, T::ONE)?;
             let g = g / &r;
             if ctx.needs(0) {
                 sink.add_broadcast(0, &g * (x / &r))?;
@@ -438,7 +441,7 @@ mod tests {
             assert!((dx[0] * r / -0.12 - 1.0).abs() < 1e-15, "{}", dx[0] * r);
         }
         let [_, dy, dx] = all(|y, x| y.atan2(x), &[0.0], &[0.0]);
-        assert!(dy[0].is_nan() && dx[0].is_nan());
+        assert_eq!((dy[0], dx[0]), (0.0, 0.0));
     }
 
     #[test]

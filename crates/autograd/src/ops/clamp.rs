@@ -1,6 +1,6 @@
 //! Bounds: numbers or variables that broadcast.
 
-use tensor::{Float, Result};
+use tensor::{Float, Result, Tensor};
 
 use super::binary::Operand;
 use crate::tape::{Save, record};
@@ -11,9 +11,10 @@ impl<T: Float> Var<T> {
     /// the three gives NaN. Where `low > high`, `y = high`. `torch.clamp`.
     ///
     /// # Gradient
-    /// `dx = g` where `low ≤ x ≤ high`, the ends included, as PyTorch; else 0. `dlow = g` where
-    /// `x < low < high`, `dhigh = g` where `x > high` or `high < low`, as PyTorch; else 0. Saves all
-    /// three. Any order.
+    /// `dx = g` where `low < x < high`, else 0. `dlow = g` where `x < low < high`, `dhigh = g` where
+    /// `x > high` or `high < low`, else 0. On a bound, as PyTorch 2.15: 0 where both bounds are
+    /// numbers; otherwise x and the bound share g evenly, and x has all of it where `low = high`.
+    /// Saves all three. Any order.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the shapes do not broadcast;
@@ -25,15 +26,20 @@ impl<T: Float> Var<T> {
         low: impl Into<Operand<'a, T>>,
         high: impl Into<Operand<'a, T>>,
     ) -> Result<Self> {
-        let (low, high) = (low.into().into_var(), high.into().into_var());
+        let (low, high) = (low.into(), high.into());
+        let numbers = matches!((&low, &high), (Operand::Number(_), Operand::Number(_)));
+        let (low, high) = (low.into_var(), high.into_var());
         let y = self.value().clamp(low.value(), high.value())?;
         let nodes = [self.node(), low.node(), high.node()];
         let saved = [Save::Input(self), Save::Input(&low), Save::Input(&high)];
-        record("clamp", nodes, saved, y, |ctx, g, sink| {
+        record("clamp", nodes, saved, y, move |ctx, g, sink| {
             let [x, low, high] = [ctx.saved(0), ctx.saved(1), ctx.saved(2)];
             let (x, low, high) = (x.value(), low.value(), high.value());
             if ctx.needs(0) {
-                let inside = x.zip3::<T, Inside>("clamp", low, high)?;
+                let inside = match numbers {
+                    true => x.zip3::<T, Inside>("clamp", low, high)?,
+                    false => x.zip3::<T, InsideShared>("clamp", low, high)?,
+                };
                 sink.add_broadcast(0, g.gate::<Through>("clamp_backward", &inside)?)?;
             }
             if ctx.needs(1) {
@@ -48,69 +54,76 @@ impl<T: Float> Var<T> {
         })
     }
 
-    /// `y = max(x, low)`: `dx = g` where `x ≥ low`, else 0; `dlow = g` where `x < low`, else 0. (A tie
-    /// goes to x, as in PyTorch; [`Var::maximum`] splits it.) Saves both. Any order.
+    /// `y = max(x, low)`: `dx = g` where `x > low`, else 0, as PyTorch 2.15; for a bound that is a
+    /// variable, [`Var::maximum`], which shares g evenly at a tie. Saves x. Any order.
     /// `torch.clamp_min`.
     ///
     /// # Errors
     /// As [`Var::clamp`].
     #[track_caller]
     pub fn clamp_min<'a>(&self, low: impl Into<Operand<'a, T>>) -> Result<Self> {
-        let low = low.into().into_var();
-        let y = self.value().maximum(low.value())?;
-        let saved = [Save::Input(self), Save::Input(&low)];
-        record("clamp_min", [self.node(), low.node()], saved, y, |ctx, g, sink| {
-            let (x, low) = (ctx.saved(0), ctx.saved(1));
-            let (op, x, low) = ("clamp_min_backward", x.value(), low.value());
-            if ctx.needs(0) {
-                sink.add_broadcast(0, g.gate3::<WhereNotBelow>(op, x, low)?)?;
+        match low.into() {
+            Operand::Var(low) => self.maximum(low),
+            Operand::Number(low) => {
+                let y = self.value().maximum(low)?;
+                let saved = [Save::Input(self)];
+                record("clamp_min", [self.node()], saved, y, move |ctx, g, sink| {
+                    let x = ctx.saved(0);
+                    let (x, low) = (x.value(), Tensor::scalar(low));
+                    sink.add(0, g.gate3::<WhereAbove>("clamp_min_backward", x, &low)?)
+                })
             }
-            if ctx.needs(1) {
-                sink.add_broadcast(1, g.gate3::<WhereBelow>(op, x, low)?)?;
-            }
-            Ok(())
-        })
+        }
     }
 
-    /// `y = min(x, high)`: `dx = g` where `x ≤ high`, else 0; `dhigh = g` where `x > high`, else 0. (A
-    /// tie goes to x, as in PyTorch; [`Var::minimum`] splits it.) Saves both. Any order.
+    /// `y = min(x, high)`: `dx = g` where `x < high`, else 0, as PyTorch 2.15; for a bound that is a
+    /// variable, [`Var::minimum`], which shares g evenly at a tie. Saves x. Any order.
     /// `torch.clamp_max`.
     ///
     /// # Errors
     /// As [`Var::clamp`].
     #[track_caller]
     pub fn clamp_max<'a>(&self, high: impl Into<Operand<'a, T>>) -> Result<Self> {
-        let high = high.into().into_var();
-        let y = self.value().minimum(high.value())?;
-        let saved = [Save::Input(self), Save::Input(&high)];
-        record("clamp_max", [self.node(), high.node()], saved, y, |ctx, g, sink| {
-            let (x, high) = (ctx.saved(0), ctx.saved(1));
-            let (op, x, high) = ("clamp_max_backward", x.value(), high.value());
-            // x ≤ high is high ≥ x.
-            if ctx.needs(0) {
-                sink.add_broadcast(0, g.gate3::<WhereNotBelow>(op, high, x)?)?;
+        match high.into() {
+            Operand::Var(high) => self.minimum(high),
+            Operand::Number(high) => {
+                let y = self.value().minimum(high)?;
+                let saved = [Save::Input(self)];
+                record("clamp_max", [self.node()], saved, y, move |ctx, g, sink| {
+                    let x = ctx.saved(0);
+                    // x < high is high > x.
+                    let (x, high) = (x.value(), Tensor::scalar(high));
+                    sink.add(0, g.gate3::<WhereAbove>("clamp_max_backward", &high, x)?)
+                })
             }
-            if ctx.needs(1) {
-                sink.add_broadcast(1, g.gate3::<WhereBelow>(op, high, x)?)?;
-            }
-            Ok(())
-        })
+        }
     }
 }
 
-kernels! { Zip(g: T, mask: T) -> T:
-    Through = if mask == T::ZERO { T::ZERO } else { g };
+kernels! { Zip(g: T, share: T) -> T:
+    /// Not a plain product: an infinite g stays away from where the share is 0.
+    Through = if share == T::ZERO { T::ZERO } else { g * share };
 }
 
-kernels! { Zip3(g: T, x: T, low: T) -> T:
-    WhereNotBelow = if x >= low { g } else { T::ZERO };
-    WhereBelow = if x < low { g } else { T::ZERO };
+kernels! { Zip3(g: T, x: T, bound: T) -> T:
+    WhereAbove = if x > bound { g } else { T::ZERO };
+}
+
+/// 1 where `all`, ½ where `half`, else 0.
+#[inline(always)]
+fn share<T: Float>(all: bool, half: bool) -> T {
+    let half = if half { T::from_f64(0.5) } else { T::ZERO };
+    if all { T::ONE } else { half }
 }
 
 kernels! { Zip3(x: T, low: T, high: T) -> T:
-    Inside = if (x >= low) & (x <= high) { T::ONE } else { T::ZERO };
-    Below = if (x < low) & (low < high) { T::ONE } else { T::ZERO };
-    Above = if (x > high) | (high < low) { T::ONE } else { T::ZERO };
+    Inside = share((low < x) & (x < high), false);
+    InsideShared = share(
+        (low < x) & (x < high) | (x == low) & (x == high),
+        (low < high) & ((x == low) | (x == high)),
+    );
+    Below = share((x < low) & (low < high), (x == low) & (low < high));
+    Above = share((x > high) | (high < low), (x == high) & (low < high));
 }
 
 /// What the gradient-checking suite tries.
@@ -135,19 +148,18 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
 
 #[cfg(test)]
 mod tests {
-    use tensor::Tensor;
-
+    use super::*;
     use crate::tape::Tape;
 
     #[test]
-    fn the_interval_is_closed_and_a_nan_is_outside() {
+    fn numbers_bound_an_open_interval_and_a_nan_is_outside() {
         let tape = Tape::new();
         let x = tape.var(Tensor::from([-1.5_f32, -1.0, 0.0, 2.0, 2.5, f32::NAN]));
         let y = x.clamp(-1.0, 2.0).unwrap();
         assert_eq!(y.value().to_vec()[..5], [-1.0, -1.0, 0.0, 2.0, 2.0]);
         assert!(y.value().to_vec()[5].is_nan());
         let dx = y.sum().backward().unwrap().wrt(&x).unwrap().to_vec();
-        assert_eq!(dx, [0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(dx, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
@@ -159,19 +171,22 @@ mod tests {
         let y = x.clamp(&low, &high).unwrap();
         assert_eq!(y.value().to_vec(), [1.0, 1.0, 2.0, 2.0, 1.0]);
         let grads = y.sum().backward().unwrap();
-        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [0.0, 0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(grads.wrt(&low).unwrap().to_vec(), [1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [0.0, 0.0, 0.0, 0.0, 0.5]);
+        assert_eq!(grads.wrt(&low).unwrap().to_vec(), [1.0, 0.0, 0.0, 0.0, 0.5]);
         assert_eq!(grads.wrt(&high).unwrap().to_vec(), [0.0, 0.0, 1.0, 1.0, 0.0]);
     }
 
     #[test]
-    fn one_sided_bounds_give_a_tie_to_x() {
+    fn a_tie_with_a_variable_bound_is_shared() {
         let tape = Tape::new();
         let x = tape.var(Tensor::from([-1.0_f64, 0.5, 1.0]));
         let bound = tape.var(Tensor::from([0.5_f64]));
         let y = x.clamp_min(&bound).unwrap() * 10.0 + x.clamp_max(&bound).unwrap();
         let grads = y.sum().backward().unwrap();
-        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [1.0, 11.0, 10.0]);
-        assert_eq!(grads.wrt(&bound).unwrap().to_vec(), [11.0]);
+        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [1.0, 5.5, 10.0]);
+        assert_eq!(grads.wrt(&bound).unwrap().to_vec(), [16.5]);
+        let x = tape.var(Tensor::from([-1.0_f64, 0.5, 1.0]));
+        let y = x.clamp_min(0.5).unwrap() * 10.0 + x.clamp_max(0.5).unwrap();
+        assert_eq!(y.sum().backward().unwrap().wrt(&x).unwrap().to_vec(), [1.0, 0.0, 10.0]);
     }
 }
