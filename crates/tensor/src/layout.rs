@@ -28,7 +28,10 @@ pub struct Layout {
 impl Layout {
     /// Row-major layout of `shape`, starting at offset 0.
     pub(crate) fn contiguous(shape: Shape) -> Self {
-        let mut strides = Strides::from_elem(0, shape.len());
+        let mut strides = Strides::from_elem(1, shape.len());
+        if shape.len() <= 1 {
+            return Layout { shape, strides, offset: 0 };
+        }
         let mut step = 1_isize;
         for (stride, &size) in strides.iter_mut().zip(shape.iter()).rev() {
             *stride = step;
