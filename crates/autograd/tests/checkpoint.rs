@@ -63,6 +63,32 @@ fn an_operand_given_twice_has_the_same_bits() {
 }
 
 #[test]
+fn dropout_draws_the_same_mask_both_times() {
+    let dropped = |x: &[Var<f64>]| Ok(x[0].dropout(0.4)?.exp() * &x[0]);
+    let x = randn(&[50], 6);
+    let run = |checkpointed: bool, create_graph: bool| {
+        let tape = Tape::training(3);
+        let v = tape.var(x.clone());
+        let first = v.dropout(0.5).unwrap();
+        let y = match checkpointed {
+            true => checkpoint(dropped, &[&first]).unwrap(),
+            false => dropped(std::slice::from_ref(&first)).unwrap(),
+        };
+        // What is drawn afterwards is the same, too.
+        let loss = (&y * &v.dropout(0.5).unwrap()).sum();
+        let g = grad(&[&loss], &[&v], &[], create_graph).unwrap().remove(0).unwrap();
+        (y.value().to_vec(), g.value().to_vec())
+    };
+    let plain = run(false, false);
+    assert_eq!(run(true, false), plain);
+    let recorded = run(true, true);
+    assert_eq!(recorded.0, plain.0);
+    for (a, b) in recorded.1.iter().zip(&plain.1) {
+        assert!((a - b).abs() <= 1e-13 * (1.0 + b.abs()), "{a} ≠ {b}");
+    }
+}
+
+#[test]
 fn derivatives_of_any_order_pass_through() {
     let inputs = [randn(&[2, 3], 1), randn(&[3, 3], 2), randn(&[3], 3)];
     let options = GradcheckOptions::default();
