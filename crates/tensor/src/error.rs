@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn messages_name_operation_operands_and_values() {
-        let cases: [(Error, &str); 12] = [
+        let cases: [(Error, &str); 15] = [
             (
                 Error::ShapeMismatch { op: "add", lhs: vec![2, 3], rhs: vec![4] },
                 "add: shapes do not match: [2, 3] and [4]",
@@ -186,6 +186,18 @@ mod tests {
             (
                 Error::NotRetained { op: "wrt", node: "exp" },
                 "wrt: the gradient of a result of `exp` is not kept; call `retain()` on it before backward",
+            ),
+            (
+                Error::HighestOrder { op: "step", order: 1 },
+                "step: has derivatives of order 1 at most, because its backward works on plain values; write it with `Var` operations to differentiate further",
+            ),
+            (
+                Error::UntrackedGradient { op: "step", input: 1 },
+                "step: backward computed the gradient of input 1 apart from the upstream gradient's variable, so that its derivative would be lost; write it with `Var` operations, or deliver plain values with `add_value`",
+            ),
+            (
+                Error::Anomaly { op: "log", location: "src/main.rs:7:5".into(), what: "result" },
+                "log: its result is the first with NaN or inf; recorded at src/main.rs:7:5",
             ),
         ];
         for (error, text) in cases {

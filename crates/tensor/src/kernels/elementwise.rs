@@ -195,21 +195,25 @@ impl<T: Element> Operand<'_, T> {
 /// A contiguous tensor of the shape of `x` whose elements are `f` of `x`'s.
 pub(crate) fn map<A: Element, B: Element>(x: &Tensor<A>, f: MapFn<A, B>) -> Tensor<B> {
     Tensor::build(x.layout.shape.clone(), |out| {
-        for_each_run([(x.buffer.as_slice(), &x.layout)], out, |[x], out| match x {
-            Arg::Slice(x) => f(x, out),
-            Arg::Scalar(x) => {
-                let mut y = [B::default()];
-                f(&[x], &mut y);
-                out.fill(y[0]);
-            }
-        });
+        for_each_run([(x.buffer.as_slice(), &x.layout)], out, |[x], out| map_run(x, out, f));
     })
+}
+
+fn map_run<A: Element, B: Element>(x: Arg<'_, A>, out: &mut [B], f: MapFn<A, B>) {
+    match x {
+        Arg::Slice(x) => f(x, out),
+        Arg::Scalar(x) => {
+            let mut y = [B::default()];
+            f(&[x], &mut y);
+            out.fill(y[0]);
+        }
+    }
 }
 
 /// `x` itself with `f` applied, reusing its storage where nobody shares it.
 pub(crate) fn map_owned<T: Element>(mut x: Tensor<T>, f: MapFn<T, T>) -> Tensor<T> {
     let Some(out) = x.owned_slice() else { return map(&x, f) };
-    for_each_run_in_place([], out, |own, [], out| f(own, out));
+    for_each_run_in_place([], out, |own, [], out| map_run(own, out, f));
     x
 }
 
@@ -282,8 +286,8 @@ pub(crate) fn zip_owned<T: Element>(
     {
         let input = (other.buffer.as_slice(), &layout);
         for_each_run_in_place([input], out, |own, [other], out| match side {
-            Side::Left => f(Arg::Slice(own), other, out),
-            Side::Right => f(other, Arg::Slice(own), out),
+            Side::Left => f(own, other, out),
+            Side::Right => f(other, own, out),
         });
         return Ok(own);
     }
@@ -317,8 +321,8 @@ pub(crate) fn zip_scalar_owned<T: Element>(
 ) -> Tensor<T> {
     let Some(out) = x.owned_slice() else { return zip_scalar(&x, value, side, f) };
     for_each_run_in_place([], out, |own, [], out| match side {
-        Side::Left => f(Arg::Slice(own), Arg::Scalar(value), out),
-        Side::Right => f(Arg::Scalar(value), Arg::Slice(own), out),
+        Side::Left => f(own, Arg::Scalar(value), out),
+        Side::Right => f(Arg::Scalar(value), own, out),
     });
     x
 }

@@ -287,15 +287,12 @@ pub(crate) fn for_each_run<A: Element, B: Element, const N: usize>(
 pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
     inputs: [Input<'_, T>; N],
     out: &mut [T],
-    f: impl Fn(&[T], [Arg<'_, T>; N], &mut [T]) + Sync,
+    f: impl Fn(Arg<'_, T>, [Arg<'_, T>; N], &mut [T]) + Sync,
 ) {
-    if out.len() <= SHORT
+    if let [one] = out
         && let Some(whole) = contiguous(inputs)
     {
-        let mut own = [T::default(); SHORT];
-        let own = &mut own[..out.len()];
-        own.copy_from_slice(out);
-        return f(own, whole.map(|x| Arg::Slice(&x[..own.len()])), out);
+        return f(Arg::Scalar(*one), whole.map(|x| Arg::Scalar(x[0])), out);
     }
     let walk = (N > 0).then(|| Walk::new(inputs.map(|(_, layout)| layout)));
     if let Some(walk) = &walk
@@ -307,7 +304,7 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
                 let n = out.len();
                 own[..n].copy_from_slice(out);
                 walk.collect(&inputs, start + c * TILE, n, &mut tiles);
-                f(&own[..n], tiles.each_ref().map(|tile| Arg::Slice(&tile[..n])), out);
+                f(Arg::Slice(&own[..n]), tiles.each_ref().map(|tile| Arg::Slice(&tile[..n])), out);
             }
         });
     }
@@ -320,7 +317,7 @@ pub(crate) fn for_each_run_in_place<T: Element, const N: usize>(
                 let arguments = operands(&inputs, positions, strides, done, n, &mut tiles);
                 let out = &mut out[done..done + n];
                 own[..n].copy_from_slice(out);
-                f(&own[..n], arguments, out);
+                f(Arg::Slice(&own[..n]), arguments, out);
             }
         };
         match &walk {
