@@ -36,7 +36,7 @@ pub use gradients::Gradients;
 pub use ops::attention::{AttentionMask, AttentionOptions};
 pub use ops::batch_norm::BatchStatistics;
 pub use ops::binary::Operand;
-pub use ops::cross_entropy::{ClassOptions, Reduction};
+pub use ops::cross_entropy::{ClassOptions, Reduction, Target};
 pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{

@@ -42,7 +42,7 @@ mod state_dict;
 pub use autograd::{self, Error, Result};
 pub use files::write_atomically;
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
-pub use loss::{CrossEntropyLoss, CrossEntropyOptions, NLLLoss, NLLLossOptions};
+pub use loss::{CrossEntropyLoss, CrossEntropyOptions, Loss, NLLLoss, NLLLossOptions};
 pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Tanh};
 pub use parameters::{Parameter, Parameters, Visitor};
 pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_dict};
@@ -53,12 +53,12 @@ pub mod prelude {
     pub use crate::metrics::{ConfusionMatrix, accuracy};
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
-        CrossEntropyLoss, CrossEntropyOptions, Linear, LogSoftmax, Module, NLLLoss, NLLLossOptions,
-        Parameter, Parameters, ReLU, Sequential, Tanh, gradcheck_module, gradgradcheck_module,
-        load_safetensors, save_safetensors,
+        CrossEntropyLoss, CrossEntropyOptions, Linear, LogSoftmax, Loss, Module, NLLLoss,
+        NLLLossOptions, Parameter, Parameters, ReLU, Sequential, Tanh, gradcheck_module,
+        gradgradcheck_module, load_safetensors, save_safetensors,
     };
     pub use autograd::{
-        Error, Float, Generator, GradcheckOptions, Gradients, Reduction, Result, Tape, Tensor, Var,
-        gradcheck, gradgradcheck,
+        Error, Float, Generator, GradcheckOptions, Gradients, Reduction, Result, Tape, Target,
+        Tensor, Var, gradcheck, gradgradcheck,
     };
 }

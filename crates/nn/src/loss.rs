@@ -1,18 +1,42 @@
 //! Losses on class targets, as modules around the fused operations of [`autograd`].
 
-use autograd::{ClassOptions, Float, Result, Tensor, Var};
+use autograd::{ClassOptions, Error, Float, Result, Target, Var};
+
+/// A loss of scores or log-probabilities against classes, so that training code can take any.
+pub trait Loss<T: Float> {
+    /// The loss; [`Loss::forward`] is more convenient.
+    ///
+    /// # Errors
+    /// As the operation behind the loss.
+    fn apply(&self, input: &Var<T>, target: Target<'_, T>) -> Result<Var<T>>;
+
+    /// The loss of `input` against class indices (`&Tensor<i64>`) or probabilities (`&Tensor<T>`, or
+    /// a `&Var<T>` that may receive a gradient).
+    ///
+    /// # Errors
+    /// As [`Loss::apply`].
+    #[track_caller]
+    fn forward<'a>(&self, input: &Var<T>, target: impl Into<Target<'a, T>>) -> Result<Var<T>>
+    where
+        Self: Sized,
+    {
+        self.apply(input, target.into())
+    }
+}
 
 /// Options of [`CrossEntropyLoss`].
 pub type CrossEntropyOptions<T> = ClassOptions<T>;
 /// Options of [`NLLLoss`].
 pub type NLLLossOptions<T> = ClassOptions<T>;
 
-/// Cross entropy of logits and class targets: `log Σ exp(x_j) − x_y`, averaged over the batch.
+/// Cross entropy of logits and targets, class indices or probabilities: `log Σ exp(x_j) − x_y` for an
+/// index, averaged over the batch.
 /// `torch.nn.CrossEntropyLoss`.
 ///
 /// # Shape
-/// Logits `[C]`, `[N, C]` or `[N, C, d1, ..]`; targets the same without C. The loss has rank 0, or
-/// the targets' shape for [`Reduction::None`](autograd::Reduction::None).
+/// Logits `[C]`, `[N, C]` or `[N, C, d1, ..]`; class indices the same without C, probabilities the
+/// same. The loss has rank 0, or the indices' shape for
+/// [`Reduction::None`](autograd::Reduction::None).
 ///
 /// # Gradient
 /// `softmax − smoothed_onehot`, times the upstream gradient, over the divisor of the mean; see
@@ -47,12 +71,11 @@ impl<T: Float> CrossEntropyLoss<T> {
         options.validate("CrossEntropyLoss")?;
         Ok(CrossEntropyLoss { options })
     }
+}
 
-    /// The loss of logits `input` against class indices.
-    ///
-    /// # Errors
-    /// As [`Var::cross_entropy`].
-    pub fn forward(&self, input: &Var<T>, target: &Tensor<i64>) -> Result<Var<T>> {
+impl<T: Float> Loss<T> for CrossEntropyLoss<T> {
+    #[track_caller]
+    fn apply(&self, input: &Var<T>, target: Target<'_, T>) -> Result<Var<T>> {
         input.cross_entropy(target, &self.options)
     }
 }
@@ -94,12 +117,21 @@ impl<T: Float> NLLLoss<T> {
         options.validate("NLLLoss")?;
         Ok(NLLLoss { options })
     }
+}
 
-    /// The loss of log-probabilities `input` against class indices.
+impl<T: Float> Loss<T> for NLLLoss<T> {
+    /// The loss of log-probabilities against class indices.
     ///
     /// # Errors
-    /// As [`Var::nll_loss`].
-    pub fn forward(&self, input: &Var<T>, target: &Tensor<i64>) -> Result<Var<T>> {
-        input.nll_loss(target, &self.options)
+    /// As [`Var::nll_loss`]; [`Error::InvalidArgument`] for probabilities.
+    #[track_caller]
+    fn apply(&self, input: &Var<T>, target: Target<'_, T>) -> Result<Var<T>> {
+        match target {
+            Target::Classes(target) => input.nll_loss(target, &self.options),
+            Target::Probabilities(_) => {
+                let reason = "must be class indices; CrossEntropyLoss takes probabilities".into();
+                Err(Error::InvalidArgument { op: "NLLLoss", name: "target", reason })
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Values and gradients of the loss family against PyTorch, in f64.
 //!
 //! The cases come from `data/make_pytorch_losses.py`; each has random inputs and a random upstream
-//! gradient. Here run those with class targets, and softmax and its logarithm.
+//! gradient. Here run the classification losses, and softmax and its logarithm.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -79,14 +79,20 @@ fn check(case: &Value, input: &str, f: impl Fn(&Var<f64>) -> Result<Var<f64>>) {
 }
 
 #[test]
-fn every_case_with_class_targets_agrees_with_pytorch() {
+fn every_case_of_the_classification_losses_agrees_with_pytorch() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pytorch_losses.json");
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let mut counts = std::collections::BTreeMap::new();
     for case in file["cases"].as_array().unwrap() {
         let op = case["op"].as_str().unwrap();
         match op {
-            "cross_entropy" if case["inputs"]["target"]["dtype"] == "i64" => {
+            "cross_entropy" if case["inputs"]["target"]["dtype"] == "f64" => {
+                let loss = CrossEntropyLoss::new(options(case)).unwrap();
+                let (x, q) = (floats(&case["inputs"]["logits"]), floats(&case["inputs"]["target"]));
+                check(case, "logits", |x| loss.forward(x, &q));
+                check(case, "target", |q| loss.forward(&Var::constant(x.clone()), q));
+            }
+            "cross_entropy" => {
                 let target = integers(&case["inputs"]["target"]);
                 let fused = CrossEntropyLoss::new(options(case)).unwrap();
                 check(case, "logits", |x| fused.forward(x, &target));
@@ -120,6 +126,6 @@ fn every_case_with_class_targets_agrees_with_pytorch() {
         }
         *counts.entry(op).or_insert(0) += 1;
     }
-    let expected = [("cross_entropy", 162), ("log_softmax", 25), ("nll_loss", 30), ("softmax", 25)];
+    let expected = [("cross_entropy", 252), ("log_softmax", 25), ("nll_loss", 30), ("softmax", 25)];
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), expected);
 }

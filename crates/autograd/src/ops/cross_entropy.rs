@@ -5,6 +5,7 @@
 //! `loss = −Σ_k c_k·log p_k = a·lse − Σ_k c_k·x_k` and `dx_k = s·(a·p_k − c_k)`, with s the upstream
 //! gradient, over the divisor of a mean. Without weights a = 1: `softmax − smoothed_onehot`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tensor::kernels::FloatKernels;
@@ -83,26 +84,58 @@ impl<T: Float> ClassOptions<T> {
     }
 }
 
-/// Targets and options, checked against an input, with all that forward and backward share.
-struct Plan<T: Float> {
+/// What a row of logits should be: a class, or a probability for each.
+#[derive(Clone, Debug)]
+pub enum Target<'a, T: Float> {
+    /// An index for each row, in the shape of the logits without the class dim.
+    Classes(&'a Tensor<i64>),
+    /// A probability for each class, in the shape of the logits; any numbers are taken, and a tracked
+    /// variable receives a gradient.
+    Probabilities(Cow<'a, Var<T>>),
+}
+
+impl<'a, T: Float> From<&'a Tensor<i64>> for Target<'a, T> {
+    fn from(classes: &'a Tensor<i64>) -> Self {
+        Target::Classes(classes)
+    }
+}
+
+impl<'a, T: Float> From<&'a Var<T>> for Target<'a, T> {
+    fn from(probabilities: &'a Var<T>) -> Self {
+        Target::Probabilities(Cow::Borrowed(probabilities))
+    }
+}
+
+// For each type by itself: for all of them at once it would overlap with that of the classes.
+impl From<&Tensor<f32>> for Target<'_, f32> {
+    fn from(probabilities: &Tensor<f32>) -> Self {
+        Target::Probabilities(Cow::Owned(Var::constant(probabilities.clone())))
+    }
+}
+
+impl From<&Tensor<f64>> for Target<'_, f64> {
+    fn from(probabilities: &Tensor<f64>) -> Self {
+        Target::Probabilities(Cow::Owned(Var::constant(probabilities.clone())))
+    }
+}
+
+/// The rows of an input along its class dim, and how their losses become one.
+pub(super) struct RowLosses {
     /// The class dim.
-    dim: usize,
+    pub(super) dim: usize,
     classes: usize,
-    /// The class of each row; −1 where the row does not count.
-    targets: Vec<i64>,
-    target_shape: Shape,
-    weight: Option<Tensor<T>>,
-    label_smoothing: f64,
+    /// The shape of the input without the class dim.
+    shape: Shape,
     per_row: bool,
     /// What the sum over rows is divided by; NaN where a mean has nothing to average.
     divisor: f64,
 }
 
-impl<T: Float> Plan<T> {
-    fn new(
+impl RowLosses {
+    /// All checks that need no target.
+    pub(super) fn new<T: Float>(
         op: &'static str,
         input: &Tensor<T>,
-        target: &Tensor<i64>,
         options: &ClassOptions<T>,
     ) -> Result<Self> {
         options.validate(op)?;
@@ -117,11 +150,8 @@ impl<T: Float> Plan<T> {
         let classes = input.shape()[dim];
         let mut rows = input.shape().to_vec();
         rows.remove(dim);
-        if target.shape() != rows {
-            let (lhs, rhs) = (input.shape().to_vec(), target.shape().to_vec());
-            return Err(Error::ShapeMismatch { op, lhs, rhs });
-        }
-        if classes == 0 && target.numel() > 0 {
+        let shape = Shape::from(rows);
+        if classes == 0 && shape.numel() > 0 {
             let reason = format!("has no classes: dim {dim} of {:?} is empty", input.shape());
             return Err(Error::InvalidArgument { op, name: "input", reason });
         }
@@ -129,6 +159,91 @@ impl<T: Float> Plan<T> {
             && w.shape() != [classes]
         {
             let (lhs, rhs) = (input.shape().to_vec(), w.shape().to_vec());
+            return Err(Error::ShapeMismatch { op, lhs, rhs });
+        }
+        let per_row = options.reduction == Reduction::None;
+        Ok(RowLosses { dim, classes, shape, per_row, divisor: 1.0 })
+    }
+
+    /// Settles the divisor, with `total` for that of a mean.
+    pub(super) fn divide(&mut self, reduction: Reduction, total: f64) {
+        self.divisor = match reduction {
+            Reduction::None | Reduction::Sum => 1.0,
+            Reduction::Mean if total == 0.0 => f64::NAN,
+            Reduction::Mean => total,
+            Reduction::Divisor(d) => d,
+        };
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// The loss from the losses of the rows.
+    pub(super) fn reduce<T: Float>(&self, rows: &[f64]) -> Result<Tensor<T>> {
+        if self.per_row {
+            let rows = rows.iter().map(|&l| T::from_f64(l)).collect();
+            return Tensor::from_vec(rows, &self.shape);
+        }
+        Ok(Tensor::scalar(T::from_f64(f64::sum_slice(rows) / self.divisor)))
+    }
+
+    /// The factor of each row's gradient, from the upstream gradient.
+    pub(super) fn scale<T: Float>(
+        &self,
+        upstream: &Tensor<T>,
+    ) -> impl Fn(usize) -> f64 + Sync + use<T> {
+        let upstream = upstream.to_vec();
+        let (per_row, share) = (self.per_row, self.share());
+        move |row| upstream[if per_row { row } else { 0 }].to_f64() * share
+    }
+
+    /// 1/divisor; 0 where a mean has nothing to average.
+    pub(super) fn share(&self) -> f64 {
+        if self.divisor.is_nan() { 0.0 } else { 1.0 / self.divisor }
+    }
+
+    /// The upstream gradient, made to broadcast against the input.
+    pub(super) fn upstream<T: Float>(&self, g: Var<T>) -> Result<Var<T>> {
+        if self.per_row { g.unsqueeze(self.dim as isize) } else { Ok(g) }
+    }
+
+    /// Products with the upstream gradient's coefficients, summed to its shape.
+    pub(super) fn total<T: Float>(&self, products: Var<T>) -> Result<Var<T>> {
+        if self.per_row {
+            products.sum_dim(&[self.dim as isize], false)
+        } else {
+            Ok(products.sum())
+        }
+    }
+
+    /// One number for each row, made to broadcast against the input.
+    pub(super) fn by_row<T: Float>(&self, values: impl Iterator<Item = f64>) -> Result<Var<T>> {
+        let rows = Tensor::from_vec(values.map(T::from_f64).collect(), &self.shape)?;
+        Ok(Var::constant(rows.unsqueeze(self.dim as isize)?))
+    }
+}
+
+/// Class targets and options, checked against an input, with all that forward and backward share.
+struct Plan<T: Float> {
+    over: RowLosses,
+    /// The class of each row; −1 where the row does not count.
+    targets: Vec<i64>,
+    weight: Option<Tensor<T>>,
+    label_smoothing: f64,
+}
+
+impl<T: Float> Plan<T> {
+    fn new(
+        op: &'static str,
+        input: &Tensor<T>,
+        target: &Tensor<i64>,
+        options: &ClassOptions<T>,
+    ) -> Result<Self> {
+        let over = RowLosses::new(op, input, options)?;
+        let classes = over.classes;
+        if target.shape() != &*over.shape {
+            let (lhs, rhs) = (input.shape().to_vec(), target.shape().to_vec());
             return Err(Error::ShapeMismatch { op, lhs, rhs });
         }
         let mut targets = target.to_vec();
@@ -139,16 +254,8 @@ impl<T: Float> Plan<T> {
             return Err(Error::TargetOutOfRange { op, row, value, classes, rows });
         }
         let weight = options.weight.as_ref().map(Tensor::contiguous);
-        let mut plan = Plan {
-            dim,
-            classes,
-            targets: Vec::new(),
-            target_shape: Shape::from(target.shape()),
-            weight,
-            label_smoothing: options.label_smoothing,
-            per_row: options.reduction == Reduction::None,
-            divisor: 1.0,
-        };
+        let label_smoothing = options.label_smoothing;
+        let mut plan = Plan { over, targets: Vec::new(), weight, label_smoothing };
         let mut total_weight = 0.0;
         let weight = plan.weight.as_ref().and_then(Tensor::as_slice);
         let a = plan.kernel_targets().coefficient_sums(classes);
@@ -164,12 +271,7 @@ impl<T: Float> Plan<T> {
         }
         drop(a);
         plan.targets = targets;
-        plan.divisor = match options.reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean if total_weight == 0.0 => f64::NAN,
-            Reduction::Mean => total_weight,
-            Reduction::Divisor(d) => d,
-        };
+        plan.over.divide(options.reduction, total_weight);
         Ok(plan)
     }
 
@@ -181,58 +283,33 @@ impl<T: Float> Plan<T> {
         }
     }
 
-    /// The loss from the losses of the rows.
-    fn reduce(&self, rows: &[f64]) -> Result<Tensor<T>> {
-        if self.per_row {
-            let rows = rows.iter().map(|&l| T::from_f64(l)).collect();
-            return Tensor::from_vec(rows, &self.target_shape);
-        }
-        Ok(Tensor::scalar(T::from_f64(f64::sum_slice(rows) / self.divisor)))
-    }
-
-    /// The factor of each row's gradient, from the upstream gradient.
-    fn scale(&self, upstream: &Tensor<T>) -> impl Fn(usize) -> f64 + Sync + use<T> {
-        let upstream = upstream.to_vec();
-        let (per_row, share) = (self.per_row, self.share());
-        move |row| upstream[if per_row { row } else { 0 }].to_f64() * share
-    }
-
-    /// 1/divisor; 0 where a mean has nothing to average.
-    fn share(&self) -> f64 {
-        if self.divisor.is_nan() { 0.0 } else { 1.0 / self.divisor }
-    }
-
-    /// The upstream gradient, made to broadcast against the input.
-    fn upstream(&self, g: Var<T>) -> Result<Var<T>> {
-        if self.per_row { g.unsqueeze(self.dim as isize) } else { Ok(g) }
-    }
-
     /// a/divisor of each row, 0 where the row does not count.
     fn coefficient_sums(&self) -> Result<Var<T>> {
-        let (a, share) = (self.kernel_targets().coefficient_sums(self.classes), self.share());
-        self.by_row(|t| usize::try_from(t).map_or(0.0, |class| share * a(class)))
-    }
-
-    /// One number for each row, made to broadcast against the input.
-    fn by_row(&self, value: impl Fn(i64) -> f64) -> Result<Var<T>> {
-        let values = self.targets.iter().map(|&t| T::from_f64(value(t))).collect();
-        let rows = Tensor::from_vec(values, &self.target_shape)?;
-        Ok(Var::constant(rows.unsqueeze(self.dim as isize)?))
+        let (classes, share) = (self.over.classes, self.over.share());
+        let a = self.kernel_targets().coefficient_sums(classes);
+        let of = |&t: &i64| usize::try_from(t).map_or(0.0, |class| share * a(class));
+        self.over.by_row(self.targets.iter().map(of))
     }
 }
 
 impl<T: Float> Var<T> {
-    /// Cross entropy of logits and class targets, in nats: `loss_n = −Σ_k c_k·log softmax(x_n)_k`
-    /// with `c_k = (1−ε)·w_y·[k = y] + (ε/C)·w_k`.
+    /// Cross entropy of logits and targets, in nats: `loss_n = −Σ_k c_k·log softmax(x_n)_k` with
+    /// `c_k = (1−ε)·w_y·[k = y] + (ε/C)·w_k` for class indices y and
+    /// `c_k = w_k·((1−ε)·q_k + ε/C)` for probabilities q.
+    ///
+    /// A mean divides by the weights of the classes for indices, by the number of rows for
+    /// probabilities, whatever the weights.
     ///
     /// # Shape
-    /// `x: [C]`, `[N, C]` or `[N, C, d1, ..]`, any strides; `target`: the same without C. The result
-    /// has rank 0, or the shape of `target` for [`Reduction::None`].
+    /// `x: [C]`, `[N, C]` or `[N, C, d1, ..]`, any strides; class indices: the same without C;
+    /// probabilities: the same. The result has rank 0, or the shape of x without C for
+    /// [`Reduction::None`].
     ///
     /// # Gradient
     /// `dx_k = s·(a·softmax(x)_k − c_k)`, `a = Σ c_k`: without weights `softmax − smoothed_onehot`;
-    /// s is the upstream gradient, over the divisor of a mean. Saves x and a few numbers per row.
-    /// Any order.
+    /// s is the upstream gradient, over the divisor of a mean. For tracked probabilities
+    /// `dq_k = −s·(1−ε)·w_k·log softmax(x)_k`. Saves x, a few numbers per row, and the coefficients
+    /// of probabilities. Any order.
     ///
     /// # Numerics
     /// Full relative accuracy for any confidence: the loss of a row is `log1p(Σ_{k≠y} e_k/e_y)`, and
@@ -259,14 +336,25 @@ impl<T: Float> Var<T> {
     /// # Reference
     /// `torch.nn.functional.cross_entropy`; label smoothing: Szegedy et al., arXiv 1512.00567.
     #[track_caller]
-    pub fn cross_entropy(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
-        let plan = Plan::new("cross_entropy", self.value(), target, options)?;
-        self.fused_cross_entropy(plan, Tag::Plain)
+    pub fn cross_entropy<'a>(
+        &self,
+        target: impl Into<Target<'a, T>>,
+        options: &ClassOptions<T>,
+    ) -> Result<Self> {
+        let op = "cross_entropy";
+        match target.into() {
+            Target::Classes(target) => {
+                let plan = Plan::new(op, self.value(), target, options)?;
+                self.fused_cross_entropy(plan, Tag::Plain)
+            }
+            Target::Probabilities(q) => self.soft_cross_entropy(op, &q, options),
+        }
     }
 
     fn fused_cross_entropy(&self, plan: Plan<T>, tag: Tag) -> Result<Self> {
-        let (rows, sums) = kernel::cross_entropy(self.value(), plan.dim, plan.kernel_targets());
-        let loss = plan.reduce(&rows)?;
+        let (rows, sums) =
+            kernel::cross_entropy(self.value(), plan.over.dim, plan.kernel_targets());
+        let loss = plan.over.reduce(&rows)?;
         let fused = Arc::new(Fused { plan, sums });
         let op = ("cross_entropy", tag);
         record_tagged(op, &[self.node()], &[Save::Input(self)], loss, move |ctx, g, sink| {
@@ -297,22 +385,23 @@ impl<T: Float> Var<T> {
     #[track_caller]
     pub fn nll_loss(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
         let plan = Plan::new("nll_loss", self.value(), target, options)?;
-        if let Some((logits, past)) = self.fusable_logits(plan.dim) {
+        if let Some((logits, past)) = self.fusable_logits(plan.over.dim) {
             return logits.fused_cross_entropy(plan, Tag::FusedLoss { past });
         }
-        let rows = kernel::negative_log_likelihood(self.value(), plan.dim, plan.kernel_targets());
-        let loss = plan.reduce(&rows)?;
+        let rows =
+            kernel::negative_log_likelihood(self.value(), plan.over.dim, plan.kernel_targets());
+        let loss = plan.over.reduce(&rows)?;
         let like = Tensor::scalar(T::ZERO).expand(self.shape())?;
         record("nll_loss", [self.node()], [], loss, move |ctx, g, sink| {
             if ctx.create_graph() {
-                let share = plan.share();
+                let share = plan.over.share();
                 let c = plan.kernel_targets();
-                let c = kernel::target_coefficients(&like, plan.dim, c, |_| -share);
-                return sink.add(0, plan.upstream(g)? * Var::constant(c));
+                let c = kernel::target_coefficients(&like, plan.over.dim, c, |_| -share);
+                return sink.add(0, plan.over.upstream(g)? * Var::constant(c));
             }
-            let scale = plan.scale(g.value());
+            let scale = plan.over.scale(g.value());
             let targets = plan.kernel_targets();
-            let dl = kernel::target_coefficients(&like, plan.dim, targets, |row| -scale(row));
+            let dl = kernel::target_coefficients(&like, plan.over.dim, targets, |row| -scale(row));
             sink.add(0, Var::constant(dl))
         })
     }
@@ -345,30 +434,27 @@ impl<T: Float> Fused<T> {
     /// `dg = ⟨a·p − c, v⟩/divisor`.
     fn gradient(self: &Arc<Self>, x: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
         let (plan, sums) = (&self.plan, &self.sums);
-        let (targets, scale) = (plan.kernel_targets(), plan.scale(g.value()));
-        let dx = kernel::cross_entropy_backward(x.value(), plan.dim, targets, sums, scale);
+        let (targets, scale) = (plan.kernel_targets(), plan.over.scale(g.value()));
+        let dx = kernel::cross_entropy_backward(x.value(), plan.over.dim, targets, sums, scale);
         let saved = [Save::Input(x), Save::Input(g)];
         let nodes = [x.node(), g.node()];
         let fused = Arc::clone(self);
         record("cross_entropy_backward", nodes, saved, dx, move |ctx, v, sink| {
             let (plan, x, g) = (&fused.plan, ctx.saved(0), ctx.saved(1));
-            let dim = plan.dim as isize;
+            let dim = plan.over.dim as isize;
             if ctx.needs(0) {
                 // Rows that do not count are replaced before they are read: NaN must not spread.
-                let used = plan.by_row(|t| if t < 0 { 0.0 } else { 1.0 })?;
+                let used = plan.targets.iter().map(|&t| if t < 0 { 0.0 } else { 1.0 });
+                let used = plan.over.by_row::<T>(used)?;
                 let p = x.threshold_backward(used.value())?.softmax(dim)?;
                 let centred = &v - (&p * &v).sum_dim(&[dim], true)?;
-                let s = plan.upstream(g.clone())? * plan.coefficient_sums()?;
+                let s = plan.over.upstream(g.clone())? * plan.coefficient_sums()?;
                 sink.add(0, p * centred * s)?;
             }
             if ctx.needs(1) {
                 let unit = Var::constant(g.value().ones_like());
                 let products = fused.gradient(&x, &unit)? * v;
-                let per_row = plan.per_row;
-                sink.add(
-                    1,
-                    if per_row { products.sum_dim(&[dim], false)? } else { products.sum() },
-                )?;
+                sink.add(1, plan.over.total(products)?)?;
             }
             Ok(())
         })
@@ -402,6 +488,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
     rows.push(Row::of("cross_entropy", &[&[1, 4]], move |x| {
         x[0].expand([3, 4])?.cross_entropy(&t, &ClassOptions::default())
     }));
+    rows.extend(super::soft_cross_entropy::rows(all_options()));
     rows
 }
 

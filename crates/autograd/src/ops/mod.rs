@@ -42,6 +42,7 @@ pub(crate) mod pool;
 mod product;
 mod reduce;
 mod slicing;
+mod soft_cross_entropy;
 mod softmax;
 mod trigonometry;
 mod views;

@@ -57,7 +57,7 @@ impl<T: Float> Zip3<T, T> for Standardise {
 }
 
 /// `x·w + b`.
-struct Affine;
+pub(super) struct Affine;
 impl<T: Float> Zip3<T, T> for Affine {
     #[inline(always)]
     fn apply<const FMA: bool>(x: T, w: T, b: T) -> T {

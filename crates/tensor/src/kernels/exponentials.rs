@@ -78,6 +78,8 @@ pub(crate) enum Below<'a, T> {
     Skip,
     Uniform,
     Weighted(&'a [T]),
+    /// Weights of each row's own.
+    Rows(Block<'a, T>),
 }
 
 /// Input of the first pass over some rows.
@@ -218,41 +220,25 @@ fn sum_tiles<T: Float, const FMA: bool, const WITHOUT_MAX: bool>(
     tree_sum(sums)
 }
 
-/// `Σ w_k·(max − x_k)`, where a weight of 0 makes the term 0 whatever `x_k` is.
+/// `Σ w_k·(max − x_k)`, where a weight of 0 makes the term 0 whatever `x_k` is; all weights are 1
+/// unless `WEIGHTED`.
 #[inline(always)]
-fn sum_below<T: Float>(x: &[T], weight: Option<&[T]>, max: T) -> f64 {
+fn sum_below<T: Float, const WEIGHTED: bool>(x: &[T], weight: &[T], max: T) -> f64 {
     let (tiles, tail) = x.as_chunks::<LANES>();
-    let tail_x = [padded(tail, max)];
+    let (w_tiles, w_tail) = weight.as_chunks::<LANES>();
+    let (tail_x, tail_w) = ([padded(tail, max)], [padded(w_tail, T::ZERO)]);
     let mut sums = [0.0; LANES];
-    match weight {
-        None => {
-            for part in [tiles, &tail_x] {
-                for block in part.chunks(TILES) {
-                    let mut lanes = [T::ZERO; LANES];
-                    for tile in block {
-                        for i in 0..LANES {
-                            lanes[i] += max - tile[i];
-                        }
-                    }
-                    empty_into(&mut sums, lanes);
+    for (part, w_part) in [(tiles, w_tiles), (&tail_x[..], &tail_w[..])] {
+        for (block, w_block) in part.chunks(TILES).zip(w_part.chunks(TILES)) {
+            let mut lanes = [T::ZERO; LANES];
+            for (tile, w) in block.iter().zip(w_block) {
+                for i in 0..LANES {
+                    let w = if WEIGHTED { w[i] } else { T::ONE };
+                    let term = w * (max - tile[i]);
+                    lanes[i] += if w == T::ZERO { T::ZERO } else { term };
                 }
             }
-        }
-        Some(weight) => {
-            let (w_tiles, w_tail) = weight.as_chunks::<LANES>();
-            let tail_w = [padded(w_tail, T::ZERO)];
-            for (part, w_part) in [(tiles, w_tiles), (&tail_x[..], &tail_w[..])] {
-                for (block, w_block) in part.chunks(TILES).zip(w_part.chunks(TILES)) {
-                    let mut lanes = [T::ZERO; LANES];
-                    for (tile, w) in block.iter().zip(w_block) {
-                        for i in 0..LANES {
-                            let term = w[i] * (max - tile[i]);
-                            lanes[i] += if w[i] == T::ZERO { T::ZERO } else { term };
-                        }
-                    }
-                    empty_into(&mut sums, lanes);
-                }
-            }
+            empty_into(&mut sums, lanes);
         }
     }
     tree_sum(sums)
@@ -312,8 +298,9 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
             };
             let below = match below {
                 Below::Skip => 0.0,
-                Below::Uniform => sum_below(x, None, max),
-                Below::Weighted(w) => sum_below(x, Some(w), max),
+                Below::Uniform => sum_below::<T, false>(x, x, max),
+                Below::Weighted(w) => sum_below::<T, true>(x, w, max),
+                Below::Rows(weights) => sum_below::<T, true>(x, weights.row(r), max),
             };
             // Back to the scale of `base`; exact in f64.
             let lift = f64::from_bits((1023 + LIFT as u64) << 52);

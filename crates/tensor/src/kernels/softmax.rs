@@ -58,8 +58,8 @@ pub fn softmax<T: Float>(x: &Tensor<T>, dim: usize) -> Tensor<T> {
             let scales: Vec<RowScale<T>> = (sums.iter())
                 .map(|s| Some((T::from_f64(1.0 / (s.rest + s.picked)), T::ZERO)))
                 .collect();
-            let (sums, scales, addend) = (&*sums, &scales[..], Addend::Constant);
-            T::softmax_gradient(GradientRows { x, sums, scales, addend, out });
+            let addend = Addend::Constant;
+            T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
             for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
                 // The one entry above ½ is rounded once: exactly 1 for a single class.
                 if let Some(top) = s.dominant(x.row(r)) {
@@ -79,28 +79,46 @@ pub fn log_softmax_backward<T: Float>(
     dim: usize,
     sums: &[RowSums],
 ) -> Tensor<T> {
-    let (rows, g_rows) = (Rows::new(x, dim), Rows::new(g, dim));
-    let mut numbers = vec![(); rows.count];
+    let scale = |_: usize, s: &RowSums, g: &[T]| {
+        Some((T::from_f64(-T::sum_slice(g) / (s.rest + s.picked)), T::ONE))
+    };
+    scaled_rows(x, dim, sums, (Addend::Constant, Some(g)), scale, |_, s, x, g| {
+        let top = s.dominant(x)?;
+        let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
+        Some((top, (s.rest * g[top].to_f64() - s.picked * others) / (s.rest + s.picked)))
+    })
+}
+
+/// `f·e_k + c·b_k` for each row along `dim`, with `(f, c)` from `scale(row, its numbers, its b)` and b
+/// from `addend`, or from a tensor in the shape of `x`; the
+/// entry that `patch(row, its numbers, its x, its b)` names has the value given there instead. Rows
+/// without scale are 0 and not read.
+fn scaled_rows<T: Float>(
+    x: &Tensor<T>,
+    dim: usize,
+    sums: &[RowSums],
+    (addend, b): (Addend<'_, T>, Option<&Tensor<T>>),
+    scale: impl Fn(usize, &RowSums, &[T]) -> RowScale<T> + Sync,
+    patch: impl Fn(usize, &RowSums, &[T], &[T]) -> Option<(usize, f64)> + Sync,
+) -> Tensor<T> {
+    let (rows, b_rows) = (Rows::new(x, dim), b.map(|b| Rows::new(b, dim)));
     rows.build(dim, |out| {
-        rows.for_each_task(&mut numbers, out, |first, part, out| {
-            let (mut scratch, mut g_scratch) = (Vec::new(), Vec::new());
+        rows.for_each_task(&mut vec![(); rows.count], out, |first, part, out| {
+            let (mut scratch, mut b_scratch) = (Vec::new(), Vec::new());
             let x = rows.block(first, part.len(), &mut scratch);
-            let g = g_rows.block(first, part.len(), &mut g_scratch);
+            let b = b_rows.as_ref().map(|b| b.block(first, part.len(), &mut b_scratch));
+            let addend = b.map_or(addend, Addend::Rows);
+            let b_row = |r: usize| b.map_or(&[][..], |b| b.row(r));
             let sums = &sums[first..first + part.len()];
-            let scales: Vec<RowScale<T>> = (sums.iter().enumerate())
-                .map(|(r, s)| {
-                    let f = -T::sum_slice(g.row(r)) / (s.rest + s.picked);
-                    Some((T::from_f64(f), T::ONE))
-                })
-                .collect();
-            let addend = Addend::Rows(g);
+            let scales: Vec<RowScale<T>> =
+                sums.iter().enumerate().map(|(r, s)| scale(first + r, s, b_row(r))).collect();
             T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
             for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
-                let Some(top) = s.dominant(x.row(r)) else { continue };
-                let g = g.row(r);
-                let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
-                let value = (s.rest * g[top].to_f64() - s.picked * others) / (s.rest + s.picked);
-                out[top] = T::from_f64(value);
+                if scales[r].is_some()
+                    && let Some((k, value)) = patch(first + r, s, x.row(r), b_row(r))
+                {
+                    out[k] = T::from_f64(value);
+                }
             }
         });
     })
@@ -171,9 +189,9 @@ pub fn cross_entropy<T: Float>(
         let mut scratch = Vec::new();
         let x = rows.block(first, part.len(), &mut scratch);
         let classes = &targets.classes[first..first + part.len()];
+        let (pick, below) = (Pick::Class(classes), coefficients.below());
         let mut sums = vec![RowSums::default(); part.len()];
-        let pick = Pick::Class(classes);
-        T::softmax_sums(SumRows { x, pick, below: coefficients.below() }, &mut sums);
+        T::softmax_sums(SumRows { x, pick, below }, &mut sums);
         for ((r, number), sums) in part.iter_mut().enumerate().zip(sums) {
             let loss = match usize::try_from(classes[r]) {
                 Ok(class) => row_loss(x.row(r), class, &sums, &coefficients),
@@ -198,17 +216,78 @@ fn row_loss<T: Float>(x: &[T], class: usize, s: &RowSums, c: &Coefficients<'_, T
         loss += hard * gap;
     }
     if smooth != 0.0 {
-        let mut below = s.below;
-        if below.is_infinite() {
-            // Either an entry of −∞ that counts, or a difference that only f64 can hold.
-            below = (x.iter().enumerate())
-                .map(|(k, x)| (c.weight(k), s.max - x.to_f64()))
-                .map(|(w, gap)| if w == 0.0 { 0.0 } else { w * gap })
-                .sum();
-        }
-        loss += smooth * (c.total_weight * s.lse_above_max() + below);
+        loss += smooth * (c.total_weight * s.lse_above_max() + below(x, s, |k| c.weight(k)));
     }
     loss
+}
+
+/// `Σ_k w_k·(max − x_k)`.
+fn below<T: Float>(x: &[T], s: &RowSums, weight: impl Fn(usize) -> f64) -> f64 {
+    if s.below.is_finite() {
+        return s.below;
+    }
+    // Either an entry of −∞ that counts, or a difference that only f64 can hold, or NaN.
+    (x.iter().enumerate())
+        .map(|(k, x)| (weight(k), s.max - x.to_f64()))
+        .map(|(w, gap)| if w == 0.0 { 0.0 } else { w * gap })
+        .sum()
+}
+
+/// A row with a coefficient of its own for each class.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoftRow {
+    /// `Σ_k c_k·(ln Σ exp(x_j) − x_k)`.
+    pub loss: f64,
+    /// Whether any coefficient is not 0; where not, the loss is 0 whatever the row holds.
+    pub used: bool,
+    a: f64,
+    sums: RowSums,
+}
+
+/// Loss and numbers of each row along `dim` for coefficients `c` in the shape of `x`. A term of
+/// coefficient 0 is 0 whatever its logit is.
+pub fn soft_cross_entropy<T: Float>(x: &Tensor<T>, c: &Tensor<T>, dim: usize) -> Vec<SoftRow> {
+    let (rows, c_rows) = (Rows::new(x, dim), Rows::new(c, dim));
+    let mut numbers = vec![SoftRow::default(); rows.count];
+    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
+        let (mut scratch, mut c_scratch) = (Vec::new(), Vec::new());
+        let x = rows.block(first, part.len(), &mut scratch);
+        let c = c_rows.block(first, part.len(), &mut c_scratch);
+        let mut sums = vec![RowSums::default(); part.len()];
+        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Rows(c) }, &mut sums);
+        for ((r, row), s) in part.iter_mut().enumerate().zip(sums) {
+            let c = c.row(r);
+            if c.iter().any(|&c| c != T::ZERO) {
+                let (a, below) = (T::sum_slice(c), below(x.row(r), &s, |k| c[k].to_f64()));
+                *row =
+                    SoftRow { loss: a * (s.rest / s.top).ln_1p() + below, used: true, a, sums: s };
+            }
+        }
+    });
+    numbers
+}
+
+/// `s·(a·softmax(x)_k − c_k)` of each row along `dim`, given what [`soft_cross_entropy`] returned;
+/// `scale(row)` is s. Rows that are not used, or have s = 0, are 0.
+///
+/// The entry with p > ½ is `s·((a − c_k) − a·rest/S)`: no `p − 1`.
+pub fn soft_cross_entropy_backward<T: Float>(
+    x: &Tensor<T>,
+    c: &Tensor<T>,
+    dim: usize,
+    numbers: &[SoftRow],
+    scale: impl Fn(usize) -> f64 + Sync,
+) -> Tensor<T> {
+    let sums: Vec<RowSums> = numbers.iter().map(|n| n.sums).collect();
+    let of_row = |r: usize, s: &RowSums, _: &[T]| {
+        let (factor, n) = (scale(r), &numbers[r]);
+        let f = factor * n.a / (s.rest + s.picked);
+        (n.used && factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor)))
+    };
+    scaled_rows(x, dim, &sums, (Addend::Constant, Some(c)), of_row, |r, s, x, c| {
+        let (top, a) = (s.dominant(x)?, numbers[r].a);
+        Some((top, scale(r) * ((a - c[top].to_f64()) - a * s.rest / (s.rest + s.picked))))
+    })
 }
 
 /// `s·(a·softmax(x)_k − c_k)` of each row along `dim`, given the numbers that [`cross_entropy`]
@@ -223,46 +302,28 @@ pub fn cross_entropy_backward<T: Float>(
     sums: &[RowSums],
     scale: impl Fn(usize) -> f64 + Sync,
 ) -> Tensor<T> {
-    let rows = Rows::new(x, dim);
-    let c = Coefficients::new(targets, rows.classes);
+    let c = Coefficients::new(targets, x.shape()[dim]);
     let addend = match targets.weight {
         Some(w) if c.smooth != 0.0 => Addend::Weighted(w),
         _ => Addend::Constant,
     };
-    let mut numbers = vec![(); rows.count];
-    rows.build(dim, |out| {
-        rows.for_each_task(&mut numbers, out, |first, part, out| {
-            let mut scratch = Vec::new();
-            let x = rows.block(first, part.len(), &mut scratch);
-            let range = first..first + part.len();
-            let (classes, sums) = (&targets.classes[range.clone()], &sums[range]);
-            let scales: Vec<RowScale<T>> = (classes.iter().zip(sums).enumerate())
-                .map(|(r, (&class, s))| {
-                    let class = usize::try_from(class).ok()?;
-                    let factor = scale(first + r);
-                    let f = factor * c.sum(class) / (s.rest + s.picked);
-                    (factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor * c.smooth)))
-                })
-                .collect();
-            T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
-            for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
-                if scales[r].is_none() {
-                    continue;
-                }
-                let class = classes[r] as usize;
-                let total = s.rest + s.picked;
-                // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
-                let (w, all) = (c.weight(class), c.total_weight);
-                let spread = if s.rest > s.picked {
-                    all * s.picked / total - w
-                } else {
-                    (all - w) - all * s.rest / total
-                };
-                let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * spread };
-                out[class] =
-                    T::from_f64(scale(first + r) * (smooth - c.hard(class) * s.rest / total));
-            }
-        });
+    let of_row = |r: usize, s: &RowSums, _: &[T]| {
+        let class = usize::try_from(targets.classes[r]).ok()?;
+        let factor = scale(r);
+        let f = factor * c.sum(class) / (s.rest + s.picked);
+        (factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor * c.smooth)))
+    };
+    scaled_rows(x, dim, sums, (addend, None), of_row, |r, s, _, _| {
+        let class = targets.classes[r] as usize;
+        // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
+        let (w, all, total) = (c.weight(class), c.total_weight, s.rest + s.picked);
+        let spread = if s.rest > s.picked {
+            all * s.picked / total - w
+        } else {
+            (all - w) - all * s.rest / total
+        };
+        let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * spread };
+        Some((class, scale(r) * (smooth - c.hard(class) * s.rest / total)))
     })
 }
 
