@@ -32,14 +32,10 @@ impl<T: Float> Var<T> {
         }
         over.divide(options.reduction, over.count() as f64);
         let c = self.coefficients_of(q, over.dim, options)?;
-        let mut rows = kernel::soft_cross_entropy(self.value(), c.value(), over.dim);
+        let rows = kernel::soft_cross_entropy(self.value(), c.value(), over.dim);
         let losses: Vec<f64> = rows.iter().map(|r| r.loss).collect();
-        if c.is_tracked() {
-            // Rows of zeros, too, have derivatives in their coefficients.
-            rows.iter_mut().for_each(|r| r.used = true);
-        }
         let loss = over.reduce(&losses)?;
-        let soft = Arc::new(Soft { over, rows });
+        let soft = Arc::new(Soft { over, rows, all_count: c.is_tracked() });
         let saved = [Save::Input(self), Save::Input(&c)];
         record(op, [self.node(), c.node()], saved, loss, move |ctx, g, sink| {
             let (x, c) = (ctx.saved(0), ctx.saved(1));
@@ -84,6 +80,8 @@ impl<T: Float> Var<T> {
 struct Soft {
     over: RowLosses,
     rows: Vec<SoftRow>,
+    /// Whether the coefficients are tracked, so that a row of zeros has derivatives, too.
+    all_count: bool,
 }
 
 impl Soft {
@@ -102,8 +100,8 @@ impl Soft {
             let (x, c, g) = (ctx.saved(0), ctx.saved(1), ctx.saved(2));
             let (over, dims) = (&soft.over, [soft.over.dim as isize]);
             // Rows that do not count are replaced before they are read: NaN must not spread.
-            let used = soft.rows.iter().map(|r| if r.used { 1.0 } else { 0.0 });
-            let used = over.by_row::<T>(used)?;
+            let used = |r: &SoftRow| if r.used || soft.all_count { 1.0 } else { 0.0 };
+            let used = over.by_row::<T>(soft.rows.iter().map(used))?;
             let p = x.threshold_backward(used.value())?.softmax(dims[0])?;
             let centred = &v - (&p * &v).sum_dim(&dims, true)?;
             let s = over.upstream(&g * T::from_f64(over.share()))?;
@@ -201,6 +199,28 @@ mod tests {
         let none = Var::constant(Tensor::<f64>::zeros([0, 3]).unwrap());
         let mean = none.cross_entropy(none.value(), &ClassOptions::default()).unwrap();
         assert!(mean.item().unwrap().is_nan());
+    }
+
+    #[test]
+    fn a_row_of_zeros_has_derivatives_in_its_probabilities_alone() {
+        let tape = Tape::new();
+        let x = tape.var(Tensor::from_vec(vec![1.0_f64, 3.0], [1, 2]).unwrap());
+        let q = tape.var(Tensor::zeros([1, 2]).unwrap());
+        let loss = x.cross_entropy(&q, &ClassOptions::default()).unwrap();
+        let g = crate::grad(&[&loss], &[&x, &q], &[], true).unwrap();
+        let (dx, dq) = (g[0].clone().unwrap(), g[1].clone().unwrap());
+        assert_eq!((loss.item().unwrap(), dx.value().to_vec()), (0.0, vec![0.0, 0.0]));
+        let close = |got: Vec<f64>, want: [f64; 2]| {
+            let near = got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-14);
+            assert!(near, "{got:?}, {want:?}");
+        };
+        let lse = 3.0 + (-2.0_f64).exp().ln_1p();
+        close(dq.value().to_vec(), [lse - 1.0, lse - 3.0]);
+        // d⟨dx, (1, 0)⟩/dq = p₀ − (1, 0).
+        let first = Var::constant(Tensor::from_vec(vec![1.0, 0.0], [1, 2]).unwrap());
+        let second = crate::grad(&[&(dx * first).sum()], &[&q], &[], false).unwrap();
+        let p = (1.0 - lse).exp();
+        close(second[0].as_ref().unwrap().value().to_vec(), [p - 1.0, p]);
     }
 
     #[test]

@@ -90,9 +90,8 @@ pub fn log_softmax_backward<T: Float>(
 }
 
 /// `f·e_k + c·b_k` for each row along `dim`, with `(f, c)` from `scale(row, its numbers, its b)` and b
-/// from `addend`, or from a tensor in the shape of `x`; the
-/// entry that `patch(row, its numbers, its x, its b)` names has the value given there instead. Rows
-/// without scale are 0 and not read.
+/// from `addend`, or from a tensor in the shape of `x`; the entry that `patch(row, its numbers, its x,
+/// its b)` names has the value given there instead. Rows without scale are 0 and not read.
 fn scaled_rows<T: Float>(
     x: &Tensor<T>,
     dim: usize,
