@@ -137,6 +137,7 @@ impl Options<'_> {
             } else {
                 0.0
             },
+            ..ClassOptions::default()
         }
     }
 }

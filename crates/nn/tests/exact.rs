@@ -135,6 +135,7 @@ impl Case {
             ignore_index: Some(self.ignore),
             reduction: self.reduction,
             label_smoothing: self.smoothing,
+            ..Default::default()
         })
         .unwrap();
         let value = match (&self.target, &self.prob) {

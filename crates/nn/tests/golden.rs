@@ -50,6 +50,7 @@ fn options(case: &Value) -> CrossEntropyOptions<f64> {
             other => panic!("reduction {other}"),
         },
         label_smoothing: o["label_smoothing"].as_f64().unwrap_or(0.0),
+        ..Default::default()
     }
 }
 

@@ -8,229 +8,27 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tensor::kernels::FloatKernels;
-use tensor::kernels::softmax::{self as kernel, ClassTargets, RowSums};
-use tensor::{Error, Float, Result, Shape, Tensor};
+use tensor::kernels::Zip;
+use tensor::kernels::softmax::{self as kernel, ClassTargets};
+use tensor::{Error, Float, Result, Tensor};
 
+use super::class_loss::{
+    BatchWeights, ClassLoss, ClassOptions, Reduction, RowLosses, Target, check_weight,
+};
 use crate::tape::{NodeRef, Place, Save, Tag, record, record_tagged};
 use crate::var::Var;
 
-/// How the losses of the rows become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Reduction {
-    /// No reduction: one loss for each row.
-    None,
-    /// The sum over the rows, divided by the sum of the weights of their targets (their number,
-    /// without weights). NaN where that is 0; its gradient is then 0.
-    #[default]
-    Mean,
-    /// The sum over the rows.
-    Sum,
-    /// The sum over the rows, divided by this number: for a mean over several batches.
-    Divisor(f64),
-}
+/// Logits of at least this many bytes leave the caches between forward and backward.
+const AT_ONCE: usize = 4 << 20;
 
-/// Options of [`Var::cross_entropy`] and [`Var::nll_loss`]; the defaults are PyTorch's.
-#[derive(Clone, Debug)]
-pub struct ClassOptions<T: Float> {
-    /// A factor for each class, `[C]`; finite and not negative. A factor of 0 removes the class.
-    pub weight: Option<Tensor<T>>,
-    /// Rows with this target do not count: no loss, no gradient, not read.
-    pub ignore_index: Option<i64>,
-    /// What becomes of the rows' losses.
-    pub reduction: Reduction,
-    /// ε in [0, 1]: the target distribution is `(1−ε)·onehot + ε/C`.
-    pub label_smoothing: f64,
-}
-
-impl<T: Float> Default for ClassOptions<T> {
-    fn default() -> Self {
-        ClassOptions {
-            weight: None,
-            ignore_index: Some(-100),
-            reduction: Reduction::Mean,
-            label_smoothing: 0.0,
-        }
-    }
-}
-
-impl<T: Float> ClassOptions<T> {
-    /// Checks all that can be checked without an input.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`], naming `op` and the option.
-    pub fn validate(&self, op: &'static str) -> Result<()> {
-        let invalid = |name, reason| Err(Error::InvalidArgument { op, name, reason });
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            let found = self.label_smoothing;
-            return invalid("label_smoothing", format!("must be in [0, 1], found {found}"));
-        }
-        if let Reduction::Divisor(d) = self.reduction
-            && !(d.is_finite() && d > 0.0)
-        {
-            return invalid("reduction", format!("needs a positive, finite divisor, found {d}"));
-        }
-        if let Some(weight) = &self.weight {
-            let [_] = weight.dims(op)?;
-            for (class, w) in weight.to_vec().into_iter().enumerate() {
-                if !(w >= T::ZERO && w < T::INFINITY) {
-                    let reason =
-                        format!("must be finite and not negative, found {w:?} for class {class}");
-                    return invalid("weight", reason);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a row of logits should be: a class, or a probability for each.
-#[derive(Clone, Debug)]
-pub enum Target<'a, T: Float> {
-    /// An index for each row, in the shape of the logits without the class dim.
-    Classes(&'a Tensor<i64>),
-    /// A probability for each class, in the shape of the logits; any numbers are taken, and a tracked
-    /// variable receives a gradient.
-    Probabilities(Cow<'a, Var<T>>),
-}
-
-impl<'a, T: Float> From<&'a Tensor<i64>> for Target<'a, T> {
-    fn from(classes: &'a Tensor<i64>) -> Self {
-        Target::Classes(classes)
-    }
-}
-
-impl<'a, T: Float> From<&'a Var<T>> for Target<'a, T> {
-    fn from(probabilities: &'a Var<T>) -> Self {
-        Target::Probabilities(Cow::Borrowed(probabilities))
-    }
-}
-
-// For each type by itself: for all of them at once it would overlap with that of the classes.
-impl From<&Tensor<f32>> for Target<'_, f32> {
-    fn from(probabilities: &Tensor<f32>) -> Self {
-        Target::Probabilities(Cow::Owned(Var::constant(probabilities.clone())))
-    }
-}
-
-impl From<&Tensor<f64>> for Target<'_, f64> {
-    fn from(probabilities: &Tensor<f64>) -> Self {
-        Target::Probabilities(Cow::Owned(Var::constant(probabilities.clone())))
-    }
-}
-
-/// The rows of an input along its class dim, and how their losses become one.
-pub(super) struct RowLosses {
-    /// The class dim.
-    pub(super) dim: usize,
-    classes: usize,
-    /// The shape of the input without the class dim.
-    shape: Shape,
-    per_row: bool,
-    /// What the sum over rows is divided by; NaN where a mean has nothing to average.
-    divisor: f64,
-}
-
-impl RowLosses {
-    /// All checks that need no target.
-    pub(super) fn new<T: Float>(
-        op: &'static str,
-        input: &Tensor<T>,
-        options: &ClassOptions<T>,
-    ) -> Result<Self> {
-        options.validate(op)?;
-        let dim = match input.rank() {
-            0 => {
-                let expected = "[C], [N, C] or [N, C, d1, ..]";
-                return Err(Error::RankMismatch { op, expected, shape: vec![] });
-            }
-            1 => 0,
-            _ => 1,
-        };
-        let classes = input.shape()[dim];
-        let mut rows = input.shape().to_vec();
-        rows.remove(dim);
-        let shape = Shape::from(rows);
-        if classes == 0 && shape.numel() > 0 {
-            let reason = format!("has no classes: dim {dim} of {:?} is empty", input.shape());
-            return Err(Error::InvalidArgument { op, name: "input", reason });
-        }
-        if let Some(w) = &options.weight
-            && w.shape() != [classes]
-        {
-            let (lhs, rhs) = (input.shape().to_vec(), w.shape().to_vec());
-            return Err(Error::ShapeMismatch { op, lhs, rhs });
-        }
-        let per_row = options.reduction == Reduction::None;
-        Ok(RowLosses { dim, classes, shape, per_row, divisor: 1.0 })
-    }
-
-    /// Settles the divisor, with `total` for that of a mean.
-    pub(super) fn divide(&mut self, reduction: Reduction, total: f64) {
-        self.divisor = match reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean if total == 0.0 => f64::NAN,
-            Reduction::Mean => total,
-            Reduction::Divisor(d) => d,
-        };
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.shape.numel()
-    }
-
-    /// The loss from the losses of the rows.
-    pub(super) fn reduce<T: Float>(&self, rows: &[f64]) -> Result<Tensor<T>> {
-        if self.per_row {
-            let rows = rows.iter().map(|&l| T::from_f64(l)).collect();
-            return Tensor::from_vec(rows, &self.shape);
-        }
-        Ok(Tensor::scalar(T::from_f64(f64::sum_slice(rows) / self.divisor)))
-    }
-
-    /// The factor of each row's gradient, from the upstream gradient.
-    pub(super) fn scale<T: Float>(
-        &self,
-        upstream: &Tensor<T>,
-    ) -> impl Fn(usize) -> f64 + Sync + use<T> {
-        let upstream = upstream.to_vec();
-        let (per_row, share) = (self.per_row, self.share());
-        move |row| upstream[if per_row { row } else { 0 }].to_f64() * share
-    }
-
-    /// 1/divisor; 0 where a mean has nothing to average.
-    pub(super) fn share(&self) -> f64 {
-        if self.divisor.is_nan() { 0.0 } else { 1.0 / self.divisor }
-    }
-
-    /// The upstream gradient, made to broadcast against the input.
-    pub(super) fn upstream<T: Float>(&self, g: Var<T>) -> Result<Var<T>> {
-        if self.per_row { g.unsqueeze(self.dim as isize) } else { Ok(g) }
-    }
-
-    /// Products with the upstream gradient's coefficients, summed to its shape.
-    pub(super) fn total<T: Float>(&self, products: Var<T>) -> Result<Var<T>> {
-        if self.per_row {
-            products.sum_dim(&[self.dim as isize], false)
-        } else {
-            Ok(products.sum())
-        }
-    }
-
-    /// One number for each row, made to broadcast against the input.
-    pub(super) fn by_row<T: Float>(&self, values: impl Iterator<Item = f64>) -> Result<Var<T>> {
-        let rows = Tensor::from_vec(values.map(T::from_f64).collect(), &self.shape)?;
-        Ok(Var::constant(rows.unsqueeze(self.dim as isize)?))
-    }
-}
-
-/// Class targets and options, checked against an input, with all that forward and backward share.
+/// Class targets and options, checked against an input.
 struct Plan<T: Float> {
-    over: RowLosses,
     /// The class of each row; −1 where the row does not count.
     targets: Vec<i64>,
     weight: Option<Tensor<T>>,
     label_smoothing: f64,
+    smooth_over_finite: bool,
+    predictions: bool,
 }
 
 impl<T: Float> Plan<T> {
@@ -238,9 +36,10 @@ impl<T: Float> Plan<T> {
         op: &'static str,
         input: &Tensor<T>,
         target: &Tensor<i64>,
+        row_weight: Option<&Tensor<T>>,
         options: &ClassOptions<T>,
-    ) -> Result<Self> {
-        let over = RowLosses::new(op, input, options)?;
+    ) -> Result<(RowLosses, Self)> {
+        let mut over = RowLosses::new(op, input, options, row_weight)?;
         let classes = over.classes;
         if target.shape() != &*over.shape {
             let (lhs, rhs) = (input.shape().to_vec(), target.shape().to_vec());
@@ -253,26 +52,35 @@ impl<T: Float> Plan<T> {
             let (value, rows) = (targets[row], targets.iter().filter(|&&t| bad(t)).count());
             return Err(Error::TargetOutOfRange { op, row, value, classes, rows });
         }
-        let weight = options.weight.as_ref().map(Tensor::contiguous);
-        let label_smoothing = options.label_smoothing;
-        let mut plan = Plan { over, targets: Vec::new(), weight, label_smoothing };
-        let mut total_weight = 0.0;
-        let weight = plan.weight.as_ref().and_then(Tensor::as_slice);
-        let a = plan.kernel_targets().coefficient_sums(classes);
-        for t in &mut targets {
-            let class = if used(*t) { *t as usize } else { classes };
-            if class < classes {
-                total_weight += weight.map_or(1.0, |w| w[class].to_f64());
+        let smoothing = options.label_smoothing;
+        let weight = options.weight.as_ref().map(Tensor::to_vec);
+        let weight = |class: usize| weight.as_ref().map_or(1.0, |w| w[class].to_f64());
+        let uniform = smoothing > 0.0 && (0..classes).any(|class| weight(class) > 0.0);
+        let (mut total_weight, mut total_rows) = (0.0, 0.0);
+        for (row, t) in targets.iter_mut().enumerate() {
+            let own = over.weight(row);
+            if !used(*t) || own == 0.0 {
+                *t = -1;
+                continue;
             }
+            let weight = weight(*t as usize);
+            total_weight += own * weight;
             // A row whose coefficients are all 0 does not count either.
-            if class == classes || a(class) == 0.0 {
+            if uniform || (1.0 - smoothing) * weight > 0.0 {
+                total_rows += own;
+            } else {
                 *t = -1;
             }
         }
-        drop(a);
-        plan.targets = targets;
-        plan.over.divide(options.reduction, total_weight);
-        Ok(plan)
+        over.divide(op, options, total_weight, total_rows)?;
+        let plan = Plan {
+            targets,
+            weight: options.weight.as_ref().map(Tensor::contiguous),
+            label_smoothing: smoothing,
+            smooth_over_finite: options.smooth_over_finite && smoothing > 0.0,
+            predictions: false,
+        };
+        Ok((over, plan))
     }
 
     fn kernel_targets(&self) -> ClassTargets<'_, T> {
@@ -280,16 +88,119 @@ impl<T: Float> Plan<T> {
             classes: &self.targets,
             weight: self.weight.as_ref().and_then(Tensor::as_slice),
             label_smoothing: self.label_smoothing,
+            predictions: self.predictions,
         }
     }
 
-    /// a/divisor of each row, 0 where the row does not count.
-    fn coefficient_sums(&self) -> Result<Var<T>> {
-        let (classes, share) = (self.over.classes, self.over.share());
-        let a = self.kernel_targets().coefficient_sums(classes);
-        let of = |&t: &i64| usize::try_from(t).map_or(0.0, |class| share * a(class));
-        self.over.by_row(self.targets.iter().map(of))
+    fn weight(&self, class: usize) -> f64 {
+        self.kernel_targets().weight.map_or(1.0, |w| w[class].to_f64())
     }
+
+    /// One number for each row that counts, as a tensor that broadcasts against the input.
+    fn by_row(&self, over: &RowLosses, value: impl Fn(usize) -> f64) -> Result<Tensor<T>> {
+        let of = |row: usize| usize::try_from(self.targets[row]).map_or(0.0, &value);
+        Ok(over.by_row(of)?.value().clone())
+    }
+
+    /// The class of each row, 0 where the row does not count, with the dims of the input.
+    fn index(&self, over: &RowLosses) -> Result<Tensor<i64>> {
+        let index = self.targets.iter().map(|&t| t.max(0)).collect();
+        Tensor::from_vec(index, &over.shape)?.unsqueeze(over.dim as isize)
+    }
+
+    /// `c`, in the shape of `input`: 0 in rows that do not count.
+    fn coefficients(&self, over: &RowLosses, input: &Tensor<T>) -> Result<Tensor<T>> {
+        let dim = over.dim as isize;
+        let even = if self.label_smoothing == 0.0 {
+            input.zeros_like()
+        } else {
+            let used = self.by_row(over, |_| 1.0)?;
+            used.checked_mul(&self.uniform(over, input)?)?
+        };
+        let hard = |class: usize| (1.0 - self.label_smoothing) * self.weight(class);
+        even.scatter_add(dim, &self.index(over)?, &self.by_row(over, hard)?)
+    }
+
+    /// `(ε/C)·w_k`, or that of the classes with a finite logit.
+    fn uniform(&self, over: &RowLosses, input: &Tensor<T>) -> Result<Tensor<T>> {
+        uniform_part(over, input, self.label_smoothing, self.smooth_over_finite, |k| self.weight(k))
+    }
+}
+
+/// `(ε/C)·w_k` in a shape that broadcasts against `input`; with `finite`, of the classes whose input
+/// is above −∞ alone, C being their number.
+pub(super) fn uniform_part<T: Float>(
+    over: &RowLosses,
+    input: &Tensor<T>,
+    label_smoothing: f64,
+    finite: bool,
+    weight: impl Fn(usize) -> f64,
+) -> Result<Tensor<T>> {
+    let classes = if finite { 1 } else { over.classes.max(1) };
+    let values =
+        (0..over.classes).map(|k| T::from_f64(label_smoothing / classes as f64 * weight(k)));
+    let mut shape = vec![1; input.rank()];
+    shape[over.dim] = over.classes;
+    let uniform = Tensor::from_vec(values.collect(), shape)?;
+    if !finite {
+        return Ok(uniform);
+    }
+    let mask = input.gt(-T::INFINITY)?.cast::<T>();
+    let count = mask.sum_dim(&[over.dim as isize], true)?.maximum(T::ONE)?;
+    mask.checked_mul(&uniform)?.checked_div(&count)
+}
+
+/// Cross entropy of logits that the caller owns and class targets, with the gradient of the loss (of
+/// the sum of the rows' losses, for [`Reduction::None`]) written over the logits: no second tensor of
+/// their size. Loss and gradient have the bits of [`Var::cross_entropy`].
+///
+/// # Shape
+/// As there. Where the class dim is not the last one, or with `smooth_over_finite`, a tensor is
+/// allocated and takes the place of the logits.
+///
+/// # Errors
+/// As there, and [`Error::InvalidArgument`] for logits that share their storage or are not row-major.
+/// Nothing is written then.
+///
+/// # Examples
+/// ```
+/// use autograd::{ClassOptions, Tensor, cross_entropy_in_place};
+/// let mut logits = Tensor::from_vec(vec![0.0_f64, 0.0], [1, 2])?;
+/// let target = Tensor::from_vec(vec![1_i64], [1])?;
+/// let loss = cross_entropy_in_place(&mut logits, &target, &ClassOptions::default())?;
+/// assert_eq!(loss.item()?, 2.0_f64.ln());
+/// assert_eq!(logits.to_vec(), [0.5, -0.5]);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn cross_entropy_in_place<T: Float>(
+    logits: &mut Tensor<T>,
+    target: &Tensor<i64>,
+    options: &ClassOptions<T>,
+) -> Result<Tensor<T>> {
+    let op = "cross_entropy_in_place";
+    let (mut over, plan) = Plan::new(op, logits, target, None, options)?;
+    let ones = Tensor::scalar(T::ONE).expand(if over.reduces() { &[] } else { target.shape() })?;
+    let dim = over.dim;
+    if plan.smooth_over_finite {
+        let c = plan.coefficients(&over, logits)?;
+        over.rows = kernel::soft_cross_entropy(logits, &c, dim);
+        let factors = over.factors(&ones);
+        *logits = kernel::soft_cross_entropy_backward(logits, &c, dim, &over.rows, factors);
+    } else if dim + 1 < logits.rank() {
+        let factors = over.factors(&ones);
+        let targets = plan.kernel_targets();
+        let (rows, dx) = kernel::cross_entropy_with_gradient(logits, dim, targets, factors);
+        (over.rows, *logits) = (rows, dx);
+    } else {
+        let factors = over.factors(&ones);
+        let rows = kernel::cross_entropy_in_place(logits, plan.kernel_targets(), factors);
+        let Some(rows) = rows else {
+            let reason = "must own their storage and be row-major, to be written over".into();
+            return Err(Error::InvalidArgument { op, name: "logits", reason });
+        };
+        over.rows = rows;
+    }
+    over.reduce()
 }
 
 impl<T: Float> Var<T> {
@@ -341,25 +252,201 @@ impl<T: Float> Var<T> {
         target: impl Into<Target<'a, T>>,
         options: &ClassOptions<T>,
     ) -> Result<Self> {
-        let op = "cross_entropy";
-        match target.into() {
-            Target::Classes(target) => {
-                let plan = Plan::new(op, self.value(), target, options)?;
-                self.fused_cross_entropy(plan, Tag::Plain)
-            }
-            Target::Probabilities(q) => self.soft_cross_entropy(op, &q, options),
-        }
+        Ok(self.class_loss(target.into(), &BatchWeights::default(), options, false)?.loss)
     }
 
-    fn fused_cross_entropy(&self, plan: Plan<T>, tag: Tag) -> Result<Self> {
-        let (rows, sums) =
-            kernel::cross_entropy(self.value(), plan.over.dim, plan.kernel_targets());
-        let loss = plan.over.reduce(&rows)?;
-        let fused = Arc::new(Fused { plan, sums });
+    /// [`Var::cross_entropy`] with weights that come with the batch, and with what the same pass over
+    /// the logits finds besides: the log of each row's sum, how many rows count, how many are right.
+    ///
+    /// # Shape
+    /// As [`Var::cross_entropy`]; the rows' weights and sums have the shape of the class indices.
+    ///
+    /// # Gradient
+    /// `dx` as there, times the row's weight. For tracked class weights, with `c_k = A_k·w_k`,
+    /// `dw_k = −s·Σ_n r_n·A_nk·log softmax(x_n)_k`, and less what a mean's divisor takes:
+    /// `loss·Σ_n r_n·[y_n = k]` over it. They cost one tensor of the size of x. Any order.
+    ///
+    /// # Errors
+    /// As [`Var::cross_entropy`]; [`Error::InvalidArgument`] for a row's weight that is not finite.
+    ///
+    /// # Examples
+    /// ```
+    /// use autograd::{BatchWeights, ClassOptions, Tape, Tensor};
+    /// let x = Tape::new().var(Tensor::from_vec(vec![0.0_f64, 2.0, 3.0, 1.0, 0.0, 0.0], [3, 2])?);
+    /// let target = Tensor::from_vec(vec![1_i64, 1, -100], [3])?;
+    /// let rows = Tensor::from_vec(vec![1.0, 3.0, 1.0], [3])?;
+    /// let weights = BatchWeights { row: Some(&rows), ..Default::default() };
+    /// let found = x.cross_entropy_detailed(&target, &weights, &ClassOptions::default())?;
+    /// let rest = (-2.0_f64).exp().ln_1p(); // both rows have a gap of 2; the second is wrong by it
+    /// assert!((found.loss.item()? - (rest + 3.0 * (rest + 2.0)) / 4.0).abs() < 1e-15);
+    /// assert_eq!((found.valid, found.correct), (2, 1));
+    /// assert!((found.lse.to_vec()[1] - (3.0 + rest)).abs() < 1e-15);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    ///
+    /// # Reference
+    /// `torch.nn.functional.cross_entropy`, which has no weights of rows.
+    #[track_caller]
+    pub fn cross_entropy_detailed<'a>(
+        &self,
+        target: impl Into<Target<'a, T>>,
+        weights: &BatchWeights<'_, T>,
+        options: &ClassOptions<T>,
+    ) -> Result<ClassLoss<T>> {
+        self.class_loss(target.into(), weights, options, true)
+    }
+
+    #[track_caller]
+    fn class_loss(
+        &self,
+        target: Target<'_, T>,
+        weights: &BatchWeights<'_, T>,
+        options: &ClassOptions<T>,
+        detailed: bool,
+    ) -> Result<ClassLoss<T>> {
+        let (op, mut options) = ("cross_entropy", Cow::Borrowed(options));
+        if let Some(w) = weights.class {
+            check_weight(op, w.value())?;
+            options.to_mut().weight = Some(w.value().clone());
+        }
+        let tracked = weights.class.filter(|w| w.is_tracked());
+        let (loss, over) = match &target {
+            Target::Probabilities(q) => {
+                self.soft_cross_entropy(op, q, weights.row, tracked, &options)?
+            }
+            Target::Classes(target) => {
+                if let Some(w) = tracked {
+                    self.weighted_cross_entropy(target, w, weights.row, &options)?
+                } else {
+                    let plan = Plan::new(op, self.value(), target, weights.row, &options)?;
+                    self.planned(plan, Tag::Plain, detailed)?
+                }
+            }
+        };
+        if !detailed {
+            return Ok(ClassLoss { loss, lse: Tensor::scalar(T::ZERO), valid: 0, correct: 0 });
+        }
+        let counted = over.rows.iter().filter(|r| r.correct).count();
+        let correct = match &target {
+            Target::Classes(_) if tracked.is_none() && !options.smooth_over_finite => counted,
+            _ => {
+                let dim = over.dim as isize;
+                let best = self.value().argmax_dim(dim, false)?;
+                let right = match target {
+                    Target::Classes(target) => best.eq(target)?,
+                    Target::Probabilities(q) => best.eq(&q.value().argmax_dim(dim, false)?)?,
+                };
+                let right = right.to_vec().into_iter().enumerate();
+                right.filter(|&(row, right)| right && over.counts(row)).count()
+            }
+        };
+        over.detailed(loss, correct)
+    }
+
+    /// Cross entropy with constant weights.
+    #[track_caller]
+    fn planned(
+        &self,
+        (mut over, mut plan): (RowLosses, Plan<T>),
+        tag: Tag,
+        predictions: bool,
+    ) -> Result<(Self, Arc<RowLosses>)> {
+        if plan.smooth_over_finite {
+            let c = Var::constant(plan.coefficients(&over, self.value())?);
+            return self.coefficient_loss("cross_entropy", &c, over);
+        }
+        plan.predictions = predictions;
+        let (x, dim, targets) = (self.value(), over.dim, plan.kernel_targets());
+        // A loss of rank 0 mostly meets the upstream gradient 1. Then, of logits that leave the caches
+        // before backward, one trip through memory is saved; the bits are the same.
+        let at_once = self.is_tracked() && over.reduces() && x.numel() * size_of::<T>() >= AT_ONCE;
+        let mut ready = None;
+        if at_once {
+            let factors = over.factors(&Tensor::scalar(T::ONE));
+            let (rows, dx) = kernel::cross_entropy_with_gradient(x, dim, targets, factors);
+            (over.rows, ready) = (rows, Some(dx));
+        } else {
+            over.rows = kernel::cross_entropy(x, dim, targets);
+        }
+        let loss = over.reduce()?;
+        let over = Arc::new(over);
+        let fused = Arc::new(Fused { plan, over: Arc::clone(&over) });
         let op = ("cross_entropy", tag);
-        record_tagged(op, &[self.node()], &[Save::Input(self)], loss, move |ctx, g, sink| {
-            sink.add(0, fused.gradient(&ctx.saved(0), &g)?)
-        })
+        let loss =
+            record_tagged(op, &[self.node()], &[Save::Input(self)], loss, move |ctx, g, sink| {
+                match &ready {
+                    Some(dx) if !ctx.create_graph() && g.item()? == T::ONE => {
+                        sink.add(0, Var::constant(dx.clone()))
+                    }
+                    _ => sink.add(0, fused.gradient(&ctx.saved(0), &g)?),
+                }
+            })?;
+        Ok((loss, over))
+    }
+
+    /// Class weights w that receive a gradient: `c_k = A_k·w_k` is recorded, and so is the divisor of a
+    /// mean.
+    #[track_caller]
+    fn weighted_cross_entropy(
+        &self,
+        target: &Tensor<i64>,
+        w: &Self,
+        row_weight: Option<&Tensor<T>>,
+        options: &ClassOptions<T>,
+    ) -> Result<(Self, Arc<RowLosses>)> {
+        let (op, x) = ("cross_entropy", self.value());
+        // Without weights: a row whose weight is 0 has a derivative in it.
+        let even = ClassOptions { weight: None, ..options.clone() };
+        let (mut over, plan) = Plan::new(op, x, target, row_weight, &even)?;
+        let share = plan.coefficients(&over, x)?;
+        over.keep(|row| plan.targets[row] >= 0);
+        let mut shape = vec![1; x.rank()];
+        shape[over.dim] = over.classes;
+        let c = w.reshape(shape)?.expand(x.shape())?.gate::<Times>("class_weights", &share)?;
+        if options.reduction != Reduction::Mean {
+            return self.coefficient_loss(op, &c, over);
+        }
+        let used: Vec<usize> = (0..plan.targets.len()).filter(|&r| plan.targets[r] >= 0).collect();
+        let classes =
+            Tensor::from_vec(used.iter().map(|&r| plan.targets[r]).collect(), [used.len()])?;
+        let rows = used.iter().map(|&r| T::from_f64(over.weight(r))).collect();
+        let rows = Tensor::from_vec(rows, [used.len()])?;
+        let divisor = (w.index_select(0, &classes)? * Var::constant(rows)).sum();
+        let (total, z_loss) = (divisor.item()?, std::mem::replace(&mut over.z_loss, 0.0));
+        over.divide(op, options, total.to_f64(), 1.0)?;
+        let empty = over.share() == 0.0;
+        let (mut loss, over) = self.coefficient_loss(op, &c, over)?;
+        if !empty {
+            // 1, but with a derivative.
+            loss = loss * (divisor.reciprocal() * total);
+        }
+        let weight = |row: usize| if over.counts(row) { over.weight(row) } else { 0.0 };
+        let number: f64 = used.iter().map(|&row| weight(row)).sum();
+        if z_loss != 0.0 && number != 0.0 {
+            let weight = over.by_row(weight)?;
+            let x = self.threshold_backward(&weight.value().abs())?;
+            let lse = x.logsumexp_dim(&[over.dim as isize], true)?;
+            loss = loss + (lse.square() * weight).sum() * T::from_f64(z_loss / number);
+        }
+        Ok((loss, over))
+    }
+
+    /// Checked targets (−1 where a row does not count), each row's weight over the divisor, both in
+    /// the shape of the targets, and what to add where a mean has nothing to average.
+    pub(super) fn row_factors(
+        &self,
+        op: &'static str,
+        target: &Tensor<i64>,
+        options: &ClassOptions<T>,
+    ) -> Result<(Tensor<i64>, Tensor<T>, f64)> {
+        let (over, plan) = Plan::new(op, self.value(), target, None, options)?;
+        let factor = |t: &i64| match usize::try_from(*t) {
+            Ok(class) => plan.weight(class) * over.share(),
+            Err(_) => 0.0,
+        };
+        let factors = plan.targets.iter().map(|t| T::from_f64(factor(t))).collect();
+        let factors = Tensor::from_vec(factors, &over.shape)?;
+        Ok((Tensor::from_vec(plan.targets, &over.shape)?, factors, over.empty()))
     }
 
     /// Negative log-likelihood of class targets, in nats, for log-probabilities L:
@@ -384,25 +471,41 @@ impl<T: Float> Var<T> {
     /// `torch.nn.functional.nll_loss`, which has no smoothing.
     #[track_caller]
     pub fn nll_loss(&self, target: &Tensor<i64>, options: &ClassOptions<T>) -> Result<Self> {
-        let plan = Plan::new("nll_loss", self.value(), target, options)?;
-        if let Some((logits, past)) = self.fusable_logits(plan.over.dim) {
-            return logits.fused_cross_entropy(plan, Tag::FusedLoss { past });
+        let op = "nll_loss";
+        if options.z_loss != 0.0 {
+            let reason = "is for logits; log-probabilities have none".into();
+            return Err(Error::InvalidArgument { op, name: "z_loss", reason });
         }
-        let rows =
-            kernel::negative_log_likelihood(self.value(), plan.over.dim, plan.kernel_targets());
-        let loss = plan.over.reduce(&rows)?;
-        let like = Tensor::scalar(T::ZERO).expand(self.shape())?;
-        record("nll_loss", [self.node()], [], loss, move |ctx, g, sink| {
-            if ctx.create_graph() {
-                let share = plan.over.share();
-                let c = plan.kernel_targets();
-                let c = kernel::target_coefficients(&like, plan.over.dim, c, |_| -share);
-                return sink.add(0, plan.over.upstream(g)? * Var::constant(c));
-            }
-            let scale = plan.over.scale(g.value());
-            let targets = plan.kernel_targets();
-            let dl = kernel::target_coefficients(&like, plan.over.dim, targets, |row| -scale(row));
-            sink.add(0, Var::constant(dl))
+        let l = self.value();
+        let (over, plan) = Plan::new(op, l, target, None, options)?;
+        if let Some((logits, past)) = self.fusable_logits(over.dim)
+            && !plan.smooth_over_finite
+        {
+            return Ok(logits.planned((over, plan), Tag::FusedLoss { past }, false)?.0);
+        }
+        let dim = over.dim as isize;
+        let picked = l.gather(dim, &plan.index(&over)?)?.to_vec();
+        let even = if plan.label_smoothing == 0.0 {
+            Vec::new()
+        } else {
+            l.zip::<T, Times>(op, &plan.uniform(&over, l)?)?.sum_dim(&[dim], false)?.to_vec()
+        };
+        let loss = over.reduced(|row| {
+            let Ok(class) = usize::try_from(plan.targets[row]) else { return 0.0 };
+            let hard = (1.0 - plan.label_smoothing) * plan.weight(class);
+            let own = if hard == 0.0 { 0.0 } else { hard * picked[row].to_f64() };
+            0.0 - own - even.get(row).map_or(0.0, |x| x.to_f64())
+        })?;
+        // The coefficients depend on L only by what is finite.
+        let l = if plan.smooth_over_finite {
+            l.clone()
+        } else {
+            Tensor::scalar(T::ZERO).expand(l.shape())?
+        };
+        record(op, [self.node()], [], loss, move |_, g, sink| {
+            let s = over.upstream(&g)? * T::from_f64(-over.share());
+            let c = plan.coefficients(&over, &l)?;
+            sink.add(0, s.expand(l.shape())?.gate::<Times>("nll_loss_backward", &c)?)
         })
     }
 
@@ -424,40 +527,44 @@ impl<T: Float> Var<T> {
 /// A recorded cross entropy: what its gradient needs beside the logits.
 struct Fused<T: Float> {
     plan: Plan<T>,
-    sums: Vec<RowSums>,
+    over: Arc<RowLosses>,
 }
 
 impl<T: Float> Fused<T> {
-    /// `dx = s·(a·p − c)` as a function of logits x and upstream gradient g (s = g/divisor).
+    /// `dx = (s·a + t)·p − s·c` as a function of logits x and upstream gradient g (s = g/divisor, and
+    /// t the part of λ).
     ///
     /// With upstream gradient v it has `dx = s·a·p·(v − ⟨p, v⟩)`, the Hessian-vector product, and
-    /// `dg = ⟨a·p − c, v⟩/divisor`.
+    /// `dg = ⟨a·p − c, v⟩/divisor`, besides what comes from λ.
     fn gradient(self: &Arc<Self>, x: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
-        let (plan, sums) = (&self.plan, &self.sums);
-        let (targets, scale) = (plan.kernel_targets(), plan.over.scale(g.value()));
-        let dx = kernel::cross_entropy_backward(x.value(), plan.over.dim, targets, sums, scale);
+        let (over, targets) = (&self.over, self.plan.kernel_targets());
+        let factors = over.factors(g.value());
+        let dx = kernel::cross_entropy_backward(x.value(), over.dim, targets, &over.rows, factors);
         let saved = [Save::Input(x), Save::Input(g)];
         let nodes = [x.node(), g.node()];
         let fused = Arc::clone(self);
         record("cross_entropy_backward", nodes, saved, dx, move |ctx, v, sink| {
-            let (plan, x, g) = (&fused.plan, ctx.saved(0), ctx.saved(1));
-            let dim = plan.over.dim as isize;
+            let (over, x, g) = (&fused.over, ctx.saved(0), ctx.saved(1));
             if ctx.needs(0) {
-                // Rows that do not count are replaced before they are read: NaN must not spread.
-                let used = plan.targets.iter().map(|&t| if t < 0 { 0.0 } else { 1.0 });
-                let used = plan.over.by_row::<T>(used)?;
-                let p = x.threshold_backward(used.value())?.softmax(dim)?;
-                let centred = &v - (&p * &v).sum_dim(&[dim], true)?;
-                let s = plan.over.upstream(g.clone())? * plan.coefficient_sums()?;
-                sink.add(0, p * centred * s)?;
+                let a = over.by_row(|row| over.rows[row].a)?;
+                sink.add(0, over.second([&x, &g, &v], &a, |row| over.rows[row].used)?.0)?;
             }
             if ctx.needs(1) {
                 let unit = Var::constant(g.value().ones_like());
                 let products = fused.gradient(&x, &unit)? * v;
-                sink.add(1, plan.over.total(products)?)?;
+                sink.add(1, over.total(products)?)?;
             }
             Ok(())
         })
+    }
+}
+
+/// `x·c`, where a c of 0 makes 0 of any x.
+pub(super) struct Times;
+impl<T: Float> Zip<T> for Times {
+    #[inline(always)]
+    fn apply<const FMA: bool>(x: T, c: T) -> T {
+        if c == T::ZERO { T::ZERO } else { x * c }
     }
 }
 
@@ -489,6 +596,40 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         x[0].expand([3, 4])?.cross_entropy(&t, &ClassOptions::default())
     }));
     rows.extend(super::soft_cross_entropy::rows(all_options()));
+    rows.extend(detailed_rows());
+    rows
+}
+
+/// Weights of rows, class weights that are variables, λ, and smoothing over finite logits.
+#[cfg(any(test, feature = "suite"))]
+fn detailed_rows() -> Vec<crate::suite::Row> {
+    use crate::suite::Row;
+    let (name, mut rows) = ("cross_entropy_detailed", Vec::new());
+    for (i, options) in all_options().into_iter().filter(|o| o.weight.is_none()).enumerate() {
+        let z_loss = [0.0, 0.3][i % 2];
+        let o = ClassOptions { smooth_over_finite: i % 3 == 0, z_loss, ..options };
+        let row_weight =
+            Tensor::from_vec(vec![1.5, 0.0, -0.25, 2.0, 0.5, 1.0], [2, 3]).expect("six weights");
+        let with = move |x: &Var<f64>, target: Target<'_, f64>, class: Option<&Var<f64>>| {
+            let weights = BatchWeights { row: Some(&row_weight), class };
+            Ok(x.cross_entropy_detailed(target, &weights, &o)?.loss)
+        };
+        let t = targets(&[2, 3]);
+        let f = with.clone();
+        rows.push(Row::of(name, &[&[2, 4, 3]], move |x| f(&x[0], Target::from(&t), None)));
+        let t = targets(&[2, 3]);
+        let f = with.clone();
+        rows.push(
+            Row::of(name, &[&[2, 4, 3], &[4]], move |x| f(&x[0], Target::from(&t), Some(&x[1])))
+                .positive(),
+        );
+        if options.ignore_index.is_none() {
+            let f = with.clone();
+            rows.push(Row::of(name, &[&[2, 4, 3], &[2, 4, 3], &[4]], move |x| {
+                f(&x[0], Target::from(&x[1]), Some(&x[2].square()))
+            }));
+        }
+    }
     rows
 }
 
@@ -505,6 +646,7 @@ fn all_options() -> Vec<ClassOptions<f64>> {
                         ignore_index,
                         reduction,
                         label_smoothing,
+                        ..ClassOptions::default()
                     });
                 }
             }

@@ -21,6 +21,7 @@ pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub(crate) mod binary;
 mod clamp;
+pub(crate) mod class_loss;
 mod conv;
 pub(crate) mod cross_entropy;
 mod dropout;

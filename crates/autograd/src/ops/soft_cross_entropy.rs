@@ -5,23 +5,27 @@
 
 use std::sync::Arc;
 
-use tensor::kernels::softmax::{self as kernel, SoftRow};
+use tensor::kernels::softmax as kernel;
 use tensor::{Error, Float, Result, Tensor};
 
-use super::cross_entropy::{ClassOptions, RowLosses};
+use super::class_loss::{ClassOptions, RowLosses};
+use super::cross_entropy::{Times, uniform_part};
 use super::normalization::Affine;
 use crate::tape::{Save, record};
 use crate::var::Var;
 
 impl<T: Float> Var<T> {
+    /// The loss for probabilities q, with the weights of the options, or with tracked ones.
     #[track_caller]
     pub(super) fn soft_cross_entropy(
         &self,
         op: &'static str,
         q: &Self,
+        row_weight: Option<&Tensor<T>>,
+        class_weight: Option<&Self>,
         options: &ClassOptions<T>,
-    ) -> Result<Self> {
-        let mut over = RowLosses::new(op, self.value(), options)?;
+    ) -> Result<(Self, Arc<RowLosses>)> {
+        let mut over = RowLosses::new(op, self.value(), options, row_weight)?;
         if q.shape() != self.shape() {
             let (lhs, rhs) = (self.shape().to_vec(), q.shape().to_vec());
             return Err(Error::ShapeMismatch { op, lhs, rhs });
@@ -30,83 +34,115 @@ impl<T: Float> Var<T> {
             let reason = format!("is for class indices; with probabilities there is none: {class}");
             return Err(Error::InvalidArgument { op, name: "ignore_index", reason });
         }
-        over.divide(options.reduction, over.count() as f64);
-        let c = self.coefficients_of(q, over.dim, options)?;
-        let rows = kernel::soft_cross_entropy(self.value(), c.value(), over.dim);
-        let losses: Vec<f64> = rows.iter().map(|r| r.loss).collect();
-        let loss = over.reduce(&losses)?;
-        let soft = Arc::new(Soft { over, rows, all_count: c.is_tracked() });
-        let saved = [Save::Input(self), Save::Input(&c)];
-        record(op, [self.node(), c.node()], saved, loss, move |ctx, g, sink| {
-            let (x, c) = (ctx.saved(0), ctx.saved(1));
+        let rows = (0..over.shape.numel()).map(|row| over.weight(row)).sum();
+        over.divide(op, options, rows, rows)?;
+        let c = match class_weight {
+            None => self.coefficients_of(q, &over, options)?,
+            Some(w) => {
+                let even = ClassOptions { weight: None, ..options.clone() };
+                let mut shape = vec![1; self.value().rank()];
+                shape[over.dim] = over.classes;
+                self.coefficients_of(q, &over, &even)? * w.reshape(shape)?
+            }
+        };
+        self.coefficient_loss(op, &c, over)
+    }
+
+    /// The loss with coefficients c, in the shape of the logits.
+    #[track_caller]
+    pub(super) fn coefficient_loss(
+        &self,
+        op: &'static str,
+        c: &Self,
+        mut over: RowLosses,
+    ) -> Result<(Self, Arc<RowLosses>)> {
+        over.rows = kernel::soft_cross_entropy(self.value(), c.value(), over.dim);
+        let loss = over.reduce()?;
+        let over = Arc::new(over);
+        let soft = Arc::new(Soft { over: Arc::clone(&over), all_count: c.is_tracked() });
+        let saved = [Save::Input(self), Save::Input(c)];
+        let nodes = [self.node(), c.node()];
+        let loss = record(op, nodes, saved, loss, move |ctx, g, sink| {
+            let (over, x, c) = (&soft.over, ctx.saved(0), ctx.saved(1));
             if ctx.needs(1) {
-                let s = soft.over.upstream(&g * T::from_f64(-soft.over.share()))?;
-                sink.add(1, x.log_softmax(soft.over.dim as isize)? * s)?;
+                let s = over.upstream(&g)? * over.by_row(|row| -over.weight(row) * over.share())?;
+                let used = over.by_row::<T>(|row| over.weight(row).abs())?;
+                let log_p = x.threshold_backward(used.value())?.log_softmax(over.dim as isize)?;
+                if ctx.create_graph() {
+                    sink.add(1, log_p * s)?;
+                } else {
+                    let dc = log_p.value().zip::<T, Times>("cross_entropy_backward", s.value())?;
+                    sink.add(1, Var::constant(dc))?;
+                }
             }
             if ctx.needs(0) {
                 sink.add(0, soft.gradient(&x, &c, &g)?)?;
             }
             Ok(())
-        })
+        })?;
+        Ok((loss, over))
     }
 
     /// `c_k = w_k·((1−ε)·q_k + ε/C)`; linear in q.
     #[track_caller]
-    fn coefficients_of(&self, q: &Self, dim: usize, options: &ClassOptions<T>) -> Result<Self> {
-        let (smoothing, classes) = (options.label_smoothing, self.shape()[dim]);
+    fn coefficients_of(
+        &self,
+        q: &Self,
+        over: &RowLosses,
+        options: &ClassOptions<T>,
+    ) -> Result<Self> {
+        let smoothing = options.label_smoothing;
         if options.weight.is_none() && smoothing == 0.0 {
             return Ok(q.clone());
         }
         // Both factors rounded once, from f64.
         let weights = options.weight.as_ref().map(Tensor::to_vec);
-        let of_class = |factor: f64| {
-            let weight = |k: usize| weights.as_ref().map_or(1.0, |w| w[k].to_f64());
-            let values = (0..classes).map(|k| T::from_f64(factor * weight(k))).collect();
-            let mut shape = vec![1; self.value().rank()];
-            shape[dim] = classes;
-            Tensor::from_vec(values, shape)
-        };
-        let factor = of_class(1.0 - smoothing)?;
-        let uniform = of_class(smoothing / classes.max(1) as f64)?;
+        let weight = |k: usize| weights.as_ref().map_or(1.0, |w| w[k].to_f64());
+        let x = self.value();
+        let factor = uniform_part(over, x, (1.0 - smoothing) * over.classes as f64, false, weight)?;
+        let uniform = uniform_part(over, x, smoothing, options.smooth_over_finite, weight)?;
         let name = "smoothed_target";
         let c = q.value().zip3::<T, Affine>(name, &factor, &uniform)?;
         record(name, [q.node()], [], c, move |_, g, sink| {
-            sink.add(0, g * Var::constant(factor.clone()))
+            sink.add(0, g.gate::<Times>("smoothed_target_backward", &factor)?)
         })
     }
 }
 
 /// A recorded loss: what its gradient needs beside logits and coefficients.
 struct Soft {
-    over: RowLosses,
-    rows: Vec<SoftRow>,
+    over: Arc<RowLosses>,
     /// Whether the coefficients are tracked, so that a row of zeros has derivatives, too.
     all_count: bool,
 }
 
 impl Soft {
-    /// `dx = s·(a·p − c)` as a function of x, c and the upstream gradient g (s = g/divisor).
+    /// `dx = (s·a + t)·p − s·c` as a function of x, c and the upstream gradient g (s = g/divisor, and t
+    /// the part of λ).
     ///
     /// With upstream gradient v it has `dx = s·a·p·(v − ⟨p, v⟩)`, `dc = s·(⟨p, v⟩ − v)` and
-    /// `dg = ⟨a·p − c, v⟩/divisor`.
+    /// `dg = ⟨a·p − c, v⟩/divisor`, besides what comes from λ.
     #[track_caller]
     fn gradient<T: Float>(self: &Arc<Self>, x: &Var<T>, c: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
-        let (scale, dim) = (self.over.scale(g.value()), self.over.dim);
-        let dx = kernel::soft_cross_entropy_backward(x.value(), c.value(), dim, &self.rows, scale);
+        let (over, factors) = (&self.over, self.over.factors(g.value()));
+        let dx = kernel::soft_cross_entropy_backward(
+            x.value(),
+            c.value(),
+            over.dim,
+            &over.rows,
+            factors,
+        );
         let saved = [Save::Input(x), Save::Input(c), Save::Input(g)];
         let nodes = [x.node(), c.node(), g.node()];
         let soft = Arc::clone(self);
         record("cross_entropy_backward", nodes, saved, dx, move |ctx, v, sink| {
             let (x, c, g) = (ctx.saved(0), ctx.saved(1), ctx.saved(2));
             let (over, dims) = (&soft.over, [soft.over.dim as isize]);
-            // Rows that do not count are replaced before they are read: NaN must not spread.
-            let used = |r: &SoftRow| if r.used || soft.all_count { 1.0 } else { 0.0 };
-            let used = over.by_row::<T>(soft.rows.iter().map(used))?;
-            let p = x.threshold_backward(used.value())?.softmax(dims[0])?;
-            let centred = &v - (&p * &v).sum_dim(&dims, true)?;
-            let s = over.upstream(&g * T::from_f64(over.share()))?;
+            let a = c.sum_dim(&dims, true)?;
+            let used = |row: usize| over.rows[row].used || soft.all_count;
+            let (dx, centred, s) = over.second([&x, &g, &v], &a, used)?;
             if ctx.needs(0) {
-                sink.add(0, p * &centred * (&s * c.sum_dim(&dims, true)?))?;
+                sink.add(0, dx)?;
             }
             if ctx.needs(1) {
                 sink.add(1, -(centred * s))?;
@@ -142,7 +178,7 @@ pub(super) fn rows(options: Vec<ClassOptions<f64>>) -> Vec<crate::suite::Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::cross_entropy::Reduction;
+    use crate::ops::class_loss::Reduction;
     use crate::tape::Tape;
 
     #[test]

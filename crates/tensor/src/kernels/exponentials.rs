@@ -42,6 +42,11 @@ impl RowSums {
         ((self.rest + self.picked) / self.top).ln()
     }
 
+    /// A row of [`GradientRows`].
+    pub(crate) fn scale<T: Float>(&self, f: f64, c: f64) -> RowScale<T> {
+        Some((T::from_f64(f), T::from_f64(c), Frame::at(T::from_f64(self.shift), self.k)))
+    }
+
     /// The place of the maximum, where its share is more than half.
     pub(crate) fn dominant<T: Float>(&self, x: &[T]) -> Option<usize> {
         if self.rest < self.picked { x.iter().position(|v| v.to_f64() == self.max) } else { None }
@@ -72,14 +77,25 @@ pub(crate) enum Pick<'a> {
     Class(&'a [i64]),
 }
 
-/// The smoothing part of a loss.
+/// A factor for each element of some rows.
 #[derive(Clone, Copy)]
-pub(crate) enum Below<'a, T> {
-    Skip,
-    Uniform,
-    Weighted(&'a [T]),
-    /// Weights of each row's own.
+pub(crate) enum Factors<'a, T> {
+    One,
+    /// The same in each row.
+    Classes(&'a [T]),
     Rows(Block<'a, T>),
+}
+
+impl<'a, T> Factors<'a, T> {
+    /// Those of row r; empty for [`Factors::One`].
+    #[inline(always)]
+    fn row(&self, r: usize) -> &'a [T] {
+        match self {
+            Factors::One => &[],
+            Factors::Classes(w) => w,
+            Factors::Rows(rows) => rows.row(r),
+        }
+    }
 }
 
 /// Input of the first pass over some rows.
@@ -88,7 +104,8 @@ pub(crate) enum Below<'a, T> {
 pub struct SumRows<'a, T> {
     pub(crate) x: Block<'a, T>,
     pub(crate) pick: Pick<'a>,
-    pub(crate) below: Below<'a, T>,
+    /// The weights of `RowSums::below`, where that is wanted.
+    pub(crate) below: Option<Factors<'a, T>>,
 }
 
 /// The first pass.
@@ -99,7 +116,7 @@ pub(crate) struct Sums<'a, 'o, T> {
 
 /// Shift and lower bound of a row, from its maximum.
 #[derive(Clone, Copy)]
-struct Frame<T> {
+pub(crate) struct Frame<T> {
     shift: T,
     k: i32,
     /// Arguments below this have exponential 0; larger ones have an exact exponent.
@@ -297,10 +314,9 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 top
             };
             let below = match below {
-                Below::Skip => 0.0,
-                Below::Uniform => sum_below::<T, false>(x, x, max),
-                Below::Weighted(w) => sum_below::<T, true>(x, w, max),
-                Below::Rows(weights) => sum_below::<T, true>(x, weights.row(r), max),
+                None => 0.0,
+                Some(Factors::One) => sum_below::<T, false>(x, x, max),
+                Some(weights) => sum_below::<T, true>(x, weights.row(r), max),
             };
             // Back to the scale of `base`; exact in f64.
             let lift = f64::from_bits((1023 + LIFT as u64) << 52);
@@ -335,27 +351,16 @@ impl<T: Float> Kernel for LogRows<'_, T> {
     }
 }
 
-/// Coefficients of one row of [`GradientRows`]; `None` writes zeros and reads nothing.
-pub(crate) type RowScale<T> = Option<(T, T)>;
+/// f and c of one row of [`GradientRows`], and the frame of its exponentials; `None` writes zeros and
+/// reads nothing.
+pub(crate) type RowScale<T> = Option<(T, T, Frame<T>)>;
 
-/// What is added to the scaled exponentials.
-#[derive(Clone, Copy)]
-pub(crate) enum Addend<'a, T> {
-    /// The second coefficient.
-    Constant,
-    /// The second coefficient times a weight for each class.
-    Weighted(&'a [T]),
-    /// The second coefficient times these rows.
-    Rows(Block<'a, T>),
-}
-
-/// `y_k = f·e_k + c·b_k` for some rows, with `(f, c)` of each row and `b` from `addend`.
+/// `y_k = f·e_k + c·b_k` for some rows, with f and c of each row.
 #[doc(hidden)]
 pub struct GradientRows<'a, T> {
     pub(crate) x: Block<'a, T>,
-    pub(crate) sums: &'a [RowSums],
     pub(crate) scales: &'a [RowScale<T>],
-    pub(crate) addend: Addend<'a, T>,
+    pub(crate) b: Factors<'a, T>,
     pub(crate) out: &'a mut [T],
 }
 
@@ -363,39 +368,24 @@ impl<T: Float> Kernel for GradientRows<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let GradientRows { x: block, sums, scales, addend, out } = self;
+        let GradientRows { x: block, scales, b, out } = self;
+        let ones = [T::ONE; LANES];
         for (r, out) in out.chunks_exact_mut(block.classes).enumerate() {
-            let Some((f, c)) = scales[r] else {
+            let Some((f, c, frame)) = scales[r] else {
                 out.fill(T::ZERO);
                 continue;
             };
             let x = block.row(r);
-            let frame = Frame::at(T::from_f64(sums[r].shift), sums[r].k);
             let (x_tiles, x_tail) = x.as_chunks::<LANES>();
             let (tiles, tail) = out.as_chunks_mut::<LANES>();
             let tail_x = padded(x_tail, -T::INFINITY);
             let mut tail_out = [T::ZERO; LANES];
-            match addend {
-                Addend::Constant => {
-                    for (o, x) in tiles.iter_mut().zip(x_tiles) {
-                        scale_tile::<T, FMA>(o, x, &[T::ONE; LANES], frame, f, c);
-                    }
-                    scale_tile::<T, FMA>(&mut tail_out, &tail_x, &[T::ONE; LANES], frame, f, c);
-                }
-                Addend::Weighted(_) | Addend::Rows(_) => {
-                    let b = match addend {
-                        Addend::Weighted(w) => w,
-                        Addend::Rows(rows) => rows.row(r),
-                        Addend::Constant => &[],
-                    };
-                    let (b_tiles, b_tail) = b.as_chunks::<LANES>();
-                    for ((o, x), b) in tiles.iter_mut().zip(x_tiles).zip(b_tiles) {
-                        scale_tile::<T, FMA>(o, x, b, frame, f, c);
-                    }
-                    let b = padded(b_tail, T::ZERO);
-                    scale_tile::<T, FMA>(&mut tail_out, &tail_x, &b, frame, f, c);
-                }
+            let (b_tiles, b_tail) = b.row(r).as_chunks::<LANES>();
+            for (i, (o, x)) in tiles.iter_mut().zip(x_tiles).enumerate() {
+                scale_tile::<T, FMA>(o, x, b_tiles.get(i).unwrap_or(&ones), frame, f, c);
             }
+            let b_tail = padded(b_tail, T::ONE);
+            scale_tile::<T, FMA>(&mut tail_out, &tail_x, &b_tail, frame, f, c);
             for (o, t) in tail.iter_mut().zip(tail_out) {
                 *o = t;
             }

@@ -63,37 +63,18 @@ impl<'a, T: Float> Rows<'a, T> {
         Block { data: scratch, stride: classes, classes }
     }
 
-    /// Rows of a task: a fixed number, so that it does not depend on the threads.
-    fn rows_per_task(&self) -> usize {
-        (GRAIN / self.classes.max(1)).max(1)
-    }
-
-    /// Calls `work(first row, part of numbers, part of out)` for all rows, on several threads where
-    /// there is enough to do. `out` has a row's length for each of `numbers`, or is empty.
-    pub(crate) fn for_each_task<N: Send>(
+    /// Calls `work(rows, number of the first, their part of numbers, of out)` for all rows, as
+    /// [`for_each_task`].
+    pub(crate) fn for_each_block<N: Send>(
         &self,
         numbers: &mut [N],
         out: &mut [T],
-        work: impl Fn(usize, &mut [N], &mut [T]) + Sync,
+        work: impl Fn(Block<'_, T>, usize, &mut [N], &mut [T]) + Sync,
     ) {
-        if self.classes == 0 {
-            return;
-        }
-        let step = self.rows_per_task();
-        let width = if out.is_empty() { 0 } else { step * self.classes };
-        let small = self.count * self.classes < 2 * GRAIN || rayon::current_num_threads() == 1;
-        let mut parts: Vec<(usize, &mut [N], &mut [T])> = Vec::new();
-        let mut out = out;
-        for (i, numbers) in numbers.chunks_mut(step).enumerate() {
-            let (part, rest) = out.split_at_mut(width.min(out.len()));
-            out = rest;
-            if small {
-                work(i * step, numbers, part);
-            } else {
-                parts.push((i * step, numbers, part));
-            }
-        }
-        parts.into_par_iter().for_each(|(first, numbers, out)| work(first, numbers, out));
+        for_each_task(self.classes, numbers, out, |first, part, out| {
+            let mut scratch = Vec::new();
+            work(self.block(first, part.len(), &mut scratch), first, part, out);
+        });
     }
 
     /// A tensor in the shape of `x` whose rows `write` fills, class by class.
@@ -111,4 +92,33 @@ impl<'a, T: Float> Rows<'a, T> {
         let layout = rows.layout.permuted(&back);
         Tensor { buffer: rows.buffer, layout }.contiguous()
     }
+}
+
+/// Calls `work(first row, part of numbers, part of out)` for rows of `classes` elements, on several
+/// threads where there is enough to do. `out` has a row's length for each of `numbers`, or is empty.
+/// A task has a fixed number of rows, which does not depend on the threads.
+pub(crate) fn for_each_task<T: Float, N: Send>(
+    classes: usize,
+    numbers: &mut [N],
+    out: &mut [T],
+    work: impl Fn(usize, &mut [N], &mut [T]) + Sync,
+) {
+    if classes == 0 {
+        return;
+    }
+    let step = (GRAIN / classes).max(1);
+    let width = if out.is_empty() { 0 } else { step * classes };
+    let small = numbers.len() * classes < 2 * GRAIN || rayon::current_num_threads() == 1;
+    let mut parts: Vec<(usize, &mut [N], &mut [T])> = Vec::new();
+    let mut out = out;
+    for (i, numbers) in numbers.chunks_mut(step).enumerate() {
+        let (part, rest) = out.split_at_mut(width.min(out.len()));
+        out = rest;
+        if small {
+            work(i * step, numbers, part);
+        } else {
+            parts.push((i * step, numbers, part));
+        }
+    }
+    parts.into_par_iter().for_each(|(first, numbers, out)| work(first, numbers, out));
 }

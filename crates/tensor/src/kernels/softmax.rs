@@ -1,8 +1,8 @@
 //! Softmax, its logarithm, and weighted log-likelihoods of classes, along any dim of a tensor. The
 //! numerics are those of the kernels in `exponentials`.
 
-use super::exponentials::{Addend, Below, GradientRows, LogRows, Pick, RowScale, SumRows};
-use super::rows::Rows;
+use super::exponentials::{Block, Factors, GradientRows, LogRows, Pick, RowScale, SumRows};
+use super::rows::{Rows, for_each_task};
 use crate::element::Float;
 use crate::tensor::Tensor;
 
@@ -15,10 +15,8 @@ pub fn log_softmax<T: Float>(x: &Tensor<T>, dim: usize) -> (Tensor<T>, Vec<RowSu
     let rows = Rows::new(x, dim);
     let mut sums = vec![RowSums::default(); rows.count];
     let y = rows.build(dim, |out| {
-        rows.for_each_task(&mut sums, out, |first, sums, out| {
-            let mut scratch = Vec::new();
-            let x = rows.block(first, sums.len(), &mut scratch);
-            T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Skip }, sums);
+        rows.for_each_block(&mut sums, out, |x, _, sums, out| {
+            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums);
             let logs: Vec<(T, T)> = (sums.iter())
                 .map(|s| (T::from_f64(s.max), T::from_f64((s.rest / s.top).ln_1p())))
                 .collect();
@@ -32,11 +30,9 @@ pub fn log_softmax<T: Float>(x: &Tensor<T>, dim: usize) -> (Tensor<T>, Vec<RowSu
 pub(crate) fn logsumexp<T: Float>(x: &Tensor<T>, dim: usize) -> Vec<f64> {
     let rows = Rows::new(x, dim);
     let mut numbers = vec![f64::NEG_INFINITY; rows.count];
-    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
-        let mut scratch = Vec::new();
-        let x = rows.block(first, part.len(), &mut scratch);
+    rows.for_each_block(&mut numbers, &mut [], |x, _, part, _| {
         let mut sums = vec![RowSums::default(); part.len()];
-        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Skip }, &mut sums);
+        T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, &mut sums);
         for ((r, number), s) in part.iter_mut().enumerate().zip(sums) {
             // NaN stands for a NaN, for +∞, or for nothing but −∞: then the largest says which.
             let largest = || x.row(r).iter().fold(T::LOWEST, |a, &x| a.larger(x)).to_f64();
@@ -51,21 +47,15 @@ pub fn softmax<T: Float>(x: &Tensor<T>, dim: usize) -> Tensor<T> {
     let rows = Rows::new(x, dim);
     let mut sums = vec![RowSums::default(); rows.count];
     rows.build(dim, |out| {
-        rows.for_each_task(&mut sums, out, |first, sums, out| {
-            let mut scratch = Vec::new();
-            let x = rows.block(first, sums.len(), &mut scratch);
-            T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Skip }, sums);
-            let scales: Vec<RowScale<T>> = (sums.iter())
-                .map(|s| Some((T::from_f64(1.0 / (s.rest + s.picked)), T::ZERO)))
-                .collect();
-            let addend = Addend::Constant;
-            T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
-            for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
-                // The one entry above ½ is rounded once: exactly 1 for a single class.
-                if let Some(top) = s.dominant(x.row(r)) {
-                    out[top] = T::from_f64(s.picked / (s.rest + s.picked));
-                }
-            }
+        rows.for_each_block(&mut sums, out, |x, _, sums, out| {
+            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums);
+            let scales: Vec<_> =
+                sums.iter().map(|s| s.scale(1.0 / (s.rest + s.picked), 0.0)).collect();
+            // The one entry above ½ is rounded once: exactly 1 for a single class.
+            scaled_block(x, &scales, Factors::One, out, |r| {
+                let s = &sums[r];
+                Some((s.dominant(x.row(r))?, s.picked / (s.rest + s.picked)))
+            });
         });
     })
 }
@@ -79,48 +69,43 @@ pub fn log_softmax_backward<T: Float>(
     dim: usize,
     sums: &[RowSums],
 ) -> Tensor<T> {
-    let scale = |_: usize, s: &RowSums, g: &[T]| {
-        Some((T::from_f64(-T::sum_slice(g) / (s.rest + s.picked)), T::ONE))
-    };
-    scaled_rows(x, dim, sums, (Addend::Constant, Some(g)), scale, |_, s, x, g| {
-        let top = s.dominant(x)?;
-        let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
-        Some((top, (s.rest * g[top].to_f64() - s.picked * others) / (s.rest + s.picked)))
+    let (rows, g_rows) = (Rows::new(x, dim), Rows::new(g, dim));
+    rows.build(dim, |out| {
+        rows.for_each_block(&mut vec![(); rows.count], out, |x, first, part, out| {
+            let mut scratch = Vec::new();
+            let g = g_rows.block(first, part.len(), &mut scratch);
+            let sums = &sums[first..first + part.len()];
+            let scale = |(r, s): (usize, &RowSums)| {
+                s.scale(-T::sum_slice(g.row(r)) / (s.rest + s.picked), 1.0)
+            };
+            let scales: Vec<_> = sums.iter().enumerate().map(scale).collect();
+            scaled_block(x, &scales, Factors::Rows(g), out, |r| {
+                let (s, g) = (&sums[r], g.row(r));
+                let top = s.dominant(x.row(r))?;
+                let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
+                Some((top, (s.rest * g[top].to_f64() - s.picked * others) / (s.rest + s.picked)))
+            });
+        });
     })
 }
 
-/// `f·e_k + c·b_k` for each row along `dim`, with `(f, c)` from `scale(row, its numbers, its b)` and b
-/// from `addend`, or from a tensor in the shape of `x`; the entry that `patch(row, its numbers, its x,
-/// its b)` names has the value given there instead. Rows without scale are 0 and not read.
-fn scaled_rows<T: Float>(
-    x: &Tensor<T>,
-    dim: usize,
-    sums: &[RowSums],
-    (addend, b): (Addend<'_, T>, Option<&Tensor<T>>),
-    scale: impl Fn(usize, &RowSums, &[T]) -> RowScale<T> + Sync,
-    patch: impl Fn(usize, &RowSums, &[T], &[T]) -> Option<(usize, f64)> + Sync,
-) -> Tensor<T> {
-    let (rows, b_rows) = (Rows::new(x, dim), b.map(|b| Rows::new(b, dim)));
-    rows.build(dim, |out| {
-        rows.for_each_task(&mut vec![(); rows.count], out, |first, part, out| {
-            let (mut scratch, mut b_scratch) = (Vec::new(), Vec::new());
-            let x = rows.block(first, part.len(), &mut scratch);
-            let b = b_rows.as_ref().map(|b| b.block(first, part.len(), &mut b_scratch));
-            let addend = b.map_or(addend, Addend::Rows);
-            let b_row = |r: usize| b.map_or(&[][..], |b| b.row(r));
-            let sums = &sums[first..first + part.len()];
-            let scales: Vec<RowScale<T>> =
-                sums.iter().enumerate().map(|(r, s)| scale(first + r, s, b_row(r))).collect();
-            T::softmax_gradient(GradientRows { x, sums, scales: &scales, addend, out });
-            for ((r, s), out) in sums.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
-                if scales[r].is_some()
-                    && let Some((k, value)) = patch(first + r, s, x.row(r), b_row(r))
-                {
-                    out[k] = T::from_f64(value);
-                }
-            }
-        });
-    })
+/// `f·e_k + c·b_k` for some rows, with f and c from `scales`; the entry that
+/// `patch(row)` names has the value given there instead. Rows without scale are 0 and not read.
+fn scaled_block<T: Float>(
+    x: Block<'_, T>,
+    scales: &[RowScale<T>],
+    b: Factors<'_, T>,
+    out: &mut [T],
+    patch: impl Fn(usize) -> Option<(usize, f64)>,
+) {
+    T::softmax_gradient(GradientRows { x, scales, b, out });
+    for ((r, scale), out) in scales.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
+        if scale.is_some()
+            && let Some((k, value)) = patch(r)
+        {
+            out[k] = T::from_f64(value);
+        }
+    }
 }
 
 /// Class targets of rows: `c_k = (1−ε)·w_y·[k = y] + (ε/C)·w_k`.
@@ -132,6 +117,8 @@ pub struct ClassTargets<'a, T> {
     pub weight: Option<&'a [T]>,
     /// ε, in [0, 1].
     pub label_smoothing: f64,
+    /// Whether [`LossRow::correct`] is wanted.
+    pub predictions: bool,
 }
 
 /// `(hard, smooth, total weight W, a)` for a row of class y: `c_k = hard·[k = y] + smooth·w_k`,
@@ -165,41 +152,160 @@ impl<'a, T: Float> Coefficients<'a, T> {
         self.hard(class) + if self.smooth == 0.0 { 0.0 } else { self.smooth * self.total_weight }
     }
 
-    fn below(&self) -> Below<'a, T> {
-        match self.targets.weight {
-            _ if self.smooth == 0.0 => Below::Skip,
-            None => Below::Uniform,
-            Some(w) => Below::Weighted(w),
+    /// The weights of the smoothing part.
+    fn weights(&self) -> Option<Factors<'a, T>> {
+        (self.smooth != 0.0).then(|| self.targets.weight.map_or(Factors::One, Factors::Classes))
+    }
+
+    /// The losses of some rows.
+    fn rows(&self, x: Block<'_, T>, first: usize, part: &mut [LossRow]) {
+        let classes = &self.targets.classes[first..first + part.len()];
+        let mut sums = vec![RowSums::default(); part.len()];
+        let rows = SumRows { x, pick: Pick::Class(classes), below: self.weights() };
+        T::softmax_sums(rows, &mut sums);
+        for ((r, row), sums) in part.iter_mut().enumerate().zip(sums) {
+            let Ok(class) = usize::try_from(classes[r]) else { continue };
+            let x = x.row(r);
+            let largest = self.targets.predictions && x[class].to_f64() == sums.max;
+            let correct = largest && !x[..class].contains(&x[class]);
+            let loss = row_loss(x, class, &sums, self);
+            *row = LossRow { loss, used: true, correct, a: self.sum(class), sums };
         }
+    }
+
+    /// The gradients of some rows.
+    fn gradients(
+        &self,
+        (x, rows): (Block<'_, T>, &[LossRow]),
+        first: usize,
+        factors: &impl Fn(usize, &LossRow) -> (f64, f64),
+        out: &mut [T],
+    ) {
+        let b = self.weights().unwrap_or(Factors::One);
+        scaled_block(x, &loss_scales(rows, first, self.smooth, factors), b, out, |r| {
+            let (class, s) = (self.targets.classes[first + r] as usize, &rows[r].sums);
+            // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
+            let (w, all, total) = (self.weight(class), self.total_weight, s.rest + s.picked);
+            let spread = if s.rest > s.picked {
+                all * s.picked / total - w
+            } else {
+                (all - w) - all * s.rest / total
+            };
+            let smooth = if self.smooth == 0.0 { 0.0 } else { self.smooth * spread };
+            let (factor, more) = factors(first + r, &rows[r]);
+            let own = factor * (smooth - self.hard(class) * s.rest / total);
+            Some((class, if more == 0.0 { own } else { own + more * s.picked / total }))
+        });
     }
 }
 
-/// `a·ln Σ exp(x_k) − Σ c_k·x_k` of each row along `dim`, in `f64`, and the numbers of each row.
-/// Rows that do not count have 0 and are not read. A term of weight 0 is 0 whatever its logit is.
+/// What a loss found in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LossRow {
+    /// `Σ_k c_k·(ln Σ exp(x_j) − x_k)`.
+    pub loss: f64,
+    /// Whether any coefficient is not 0; where not, the loss is 0 whatever the row holds.
+    pub used: bool,
+    /// Whether the target is the first of the largest, where that was asked.
+    pub correct: bool,
+    /// `Σ_k c_k`.
+    pub a: f64,
+    sums: RowSums,
+}
+
+impl LossRow {
+    /// `ln Σ exp(x_k)` of a row that is used.
+    pub fn lse(&self) -> f64 {
+        self.sums.max + self.sums.lse_above_max()
+    }
+}
+
+/// `(s·a + t)/S` and `−s·scale` of each row, where it is used and `(s, t)` from `factors` not 0.
+fn loss_scales<T: Float>(
+    rows: &[LossRow],
+    first: usize,
+    scale: f64,
+    factors: &impl Fn(usize, &LossRow) -> (f64, f64),
+) -> Vec<RowScale<T>> {
+    let of_row = |(r, row): (usize, &LossRow)| {
+        let (s, t) = factors(first + r, row);
+        let f = (s * row.a + t) / (row.sums.rest + row.sums.picked);
+        if row.used && (s != 0.0 || t != 0.0) { row.sums.scale(f, -s * scale) } else { None }
+    };
+    rows.iter().enumerate().map(of_row).collect()
+}
+
+/// `a·ln Σ exp(x_k) − Σ c_k·x_k` of each row along `dim`, and what its gradient needs. Rows that do
+/// not count have 0 and are not read. A term of weight 0 is 0 whatever its logit is.
 pub fn cross_entropy<T: Float>(
     x: &Tensor<T>,
     dim: usize,
     targets: ClassTargets<'_, T>,
-) -> (Vec<f64>, Vec<RowSums>) {
+) -> Vec<LossRow> {
     let rows = Rows::new(x, dim);
-    let coefficients = Coefficients::new(targets, rows.classes);
-    let mut numbers = vec![(0.0, RowSums::default()); rows.count];
-    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
-        let mut scratch = Vec::new();
-        let x = rows.block(first, part.len(), &mut scratch);
-        let classes = &targets.classes[first..first + part.len()];
-        let (pick, below) = (Pick::Class(classes), coefficients.below());
-        let mut sums = vec![RowSums::default(); part.len()];
-        T::softmax_sums(SumRows { x, pick, below }, &mut sums);
-        for ((r, number), sums) in part.iter_mut().enumerate().zip(sums) {
-            let loss = match usize::try_from(classes[r]) {
-                Ok(class) => row_loss(x.row(r), class, &sums, &coefficients),
-                Err(_) => 0.0,
-            };
-            *number = (loss, sums);
-        }
+    let c = Coefficients::new(targets, rows.classes);
+    let mut numbers = vec![LossRow::default(); rows.count];
+    rows.for_each_block(&mut numbers, &mut [], |x, first, part, _| c.rows(x, first, part));
+    numbers
+}
+
+/// `(s·a + t)·softmax(x)_k − s·c_k` of each row along `dim`, given what [`cross_entropy`] returned,
+/// with `(s, t)` from `factors(row, what was found there)`. One pass: reads x, writes the result. Rows
+/// that do not count, or whose factors are 0, are 0 and not read.
+///
+/// The target's entry is `s·(−hard·rest/S + smooth·(W·picked/S − w_y))`: no `p − 1` anywhere.
+pub fn cross_entropy_backward<T: Float>(
+    x: &Tensor<T>,
+    dim: usize,
+    targets: ClassTargets<'_, T>,
+    numbers: &[LossRow],
+    factors: impl Fn(usize, &LossRow) -> (f64, f64) + Sync,
+) -> Tensor<T> {
+    let rows = Rows::new(x, dim);
+    let c = Coefficients::new(targets, rows.classes);
+    rows.build(dim, |out| {
+        rows.for_each_block(&mut vec![(); rows.count], out, |x, first, part, out| {
+            c.gradients((x, &numbers[first..first + part.len()]), first, &factors, out);
+        });
+    })
+}
+
+/// [`cross_entropy`] and [`cross_entropy_backward`] in one pass, bit for bit.
+pub fn cross_entropy_with_gradient<T: Float>(
+    x: &Tensor<T>,
+    dim: usize,
+    targets: ClassTargets<'_, T>,
+    factors: impl Fn(usize, &LossRow) -> (f64, f64) + Sync,
+) -> (Vec<LossRow>, Tensor<T>) {
+    let rows = Rows::new(x, dim);
+    let c = Coefficients::new(targets, rows.classes);
+    let mut numbers = vec![LossRow::default(); rows.count];
+    let gradient = rows.build(dim, |out| {
+        rows.for_each_block(&mut numbers, out, |x, first, part, out| {
+            c.rows(x, first, part);
+            c.gradients((x, part), first, &factors, out);
+        });
     });
-    numbers.into_iter().unzip()
+    (numbers, gradient)
+}
+
+/// [`cross_entropy_with_gradient`] along the last dim with the gradient over the logits, bit for bit.
+/// `None`, and nothing written, where the storage is shared or not row-major.
+pub fn cross_entropy_in_place<T: Float>(
+    x: &mut Tensor<T>,
+    targets: ClassTargets<'_, T>,
+    factors: impl Fn(usize, &LossRow) -> (f64, f64) + Sync,
+) -> Option<Vec<LossRow>> {
+    let classes = *x.shape().last()?;
+    let c = Coefficients::new(targets, classes);
+    let mut numbers = vec![LossRow::default(); targets.classes.len()];
+    for_each_task(classes, &mut numbers, x.owned_slice()?, |first, part, out| {
+        let copy = out.to_vec();
+        let x = Block { data: &copy, stride: classes, classes };
+        c.rows(x, first, part);
+        c.gradients((x, part), first, &factors, out);
+    });
+    Some(numbers)
 }
 
 fn row_loss<T: Float>(x: &[T], class: usize, s: &RowSums, c: &Coefficients<'_, T>) -> f64 {
@@ -232,165 +338,64 @@ fn below<T: Float>(x: &[T], s: &RowSums, weight: impl Fn(usize) -> f64) -> f64 {
         .sum()
 }
 
-/// A row with a coefficient of its own for each class.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SoftRow {
-    /// `Σ_k c_k·(ln Σ exp(x_j) − x_k)`.
-    pub loss: f64,
-    /// Whether any coefficient is not 0; where not, the loss is 0 whatever the row holds.
-    pub used: bool,
-    a: f64,
-    sums: RowSums,
-}
-
 /// Loss and numbers of each row along `dim` for coefficients `c` in the shape of `x`. A term of
 /// coefficient 0 is 0 whatever its logit is.
-pub fn soft_cross_entropy<T: Float>(x: &Tensor<T>, c: &Tensor<T>, dim: usize) -> Vec<SoftRow> {
+pub fn soft_cross_entropy<T: Float>(x: &Tensor<T>, c: &Tensor<T>, dim: usize) -> Vec<LossRow> {
     let (rows, c_rows) = (Rows::new(x, dim), Rows::new(c, dim));
-    let mut numbers = vec![SoftRow::default(); rows.count];
-    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
-        let (mut scratch, mut c_scratch) = (Vec::new(), Vec::new());
-        let x = rows.block(first, part.len(), &mut scratch);
-        let c = c_rows.block(first, part.len(), &mut c_scratch);
+    let mut numbers = vec![LossRow::default(); rows.count];
+    rows.for_each_block(&mut numbers, &mut [], |x, first, part, _| {
+        let mut scratch = Vec::new();
+        let c = c_rows.block(first, part.len(), &mut scratch);
         let mut sums = vec![RowSums::default(); part.len()];
-        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Below::Rows(c) }, &mut sums);
-        for ((r, row), s) in part.iter_mut().enumerate().zip(sums) {
+        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Some(Factors::Rows(c)) }, &mut sums);
+        for ((r, row), sums) in part.iter_mut().enumerate().zip(sums) {
             let c = c.row(r);
             if c.iter().any(|&c| c != T::ZERO) {
-                let (a, below) = (T::sum_slice(c), below(x.row(r), &s, |k| c[k].to_f64()));
-                *row =
-                    SoftRow { loss: a * (s.rest / s.top).ln_1p() + below, used: true, a, sums: s };
+                let (a, below) = (T::sum_slice(c), below(x.row(r), &sums, |k| c[k].to_f64()));
+                let loss = a * (sums.rest / sums.top).ln_1p() + below;
+                *row = LossRow { loss, used: true, a, sums, ..Default::default() };
             }
         }
     });
     numbers
 }
 
-/// `s·(a·softmax(x)_k − c_k)` of each row along `dim`, given what [`soft_cross_entropy`] returned;
-/// `scale(row)` is s. Rows that are not used, or have s = 0, are 0.
+/// As [`cross_entropy_backward`], given what [`soft_cross_entropy`] returned.
 ///
 /// The entry with p > ½ is `s·((a − c_k) − a·rest/S)`: no `p − 1`.
 pub fn soft_cross_entropy_backward<T: Float>(
     x: &Tensor<T>,
     c: &Tensor<T>,
     dim: usize,
-    numbers: &[SoftRow],
-    scale: impl Fn(usize) -> f64 + Sync,
+    numbers: &[LossRow],
+    factors: impl Fn(usize, &LossRow) -> (f64, f64) + Sync,
 ) -> Tensor<T> {
-    let sums: Vec<RowSums> = numbers.iter().map(|n| n.sums).collect();
-    let of_row = |r: usize, s: &RowSums, _: &[T]| {
-        let (factor, n) = (scale(r), &numbers[r]);
-        let f = factor * n.a / (s.rest + s.picked);
-        (n.used && factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor)))
-    };
-    scaled_rows(x, dim, &sums, (Addend::Constant, Some(c)), of_row, |r, s, x, c| {
-        let (top, a) = (s.dominant(x)?, numbers[r].a);
-        Some((top, scale(r) * ((a - c[top].to_f64()) - a * s.rest / (s.rest + s.picked))))
-    })
-}
-
-/// `s·(a·softmax(x)_k − c_k)` of each row along `dim`, given the numbers that [`cross_entropy`]
-/// returned; `scale(row)` is s. One pass: reads x, writes the result. Rows that do not count, or
-/// have s = 0, are 0 and not read.
-///
-/// The target's entry is `s·(−hard·rest/S + smooth·(W·picked/S − w_y))`: no `p − 1` anywhere.
-pub fn cross_entropy_backward<T: Float>(
-    x: &Tensor<T>,
-    dim: usize,
-    targets: ClassTargets<'_, T>,
-    sums: &[RowSums],
-    scale: impl Fn(usize) -> f64 + Sync,
-) -> Tensor<T> {
-    let c = Coefficients::new(targets, x.shape()[dim]);
-    let addend = match targets.weight {
-        Some(w) if c.smooth != 0.0 => Addend::Weighted(w),
-        _ => Addend::Constant,
-    };
-    let of_row = |r: usize, s: &RowSums, _: &[T]| {
-        let class = usize::try_from(targets.classes[r]).ok()?;
-        let factor = scale(r);
-        let f = factor * c.sum(class) / (s.rest + s.picked);
-        (factor != 0.0).then(|| (T::from_f64(f), T::from_f64(-factor * c.smooth)))
-    };
-    scaled_rows(x, dim, sums, (addend, None), of_row, |r, s, _, _| {
-        let class = targets.classes[r] as usize;
-        // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
-        let (w, all, total) = (c.weight(class), c.total_weight, s.rest + s.picked);
-        let spread = if s.rest > s.picked {
-            all * s.picked / total - w
-        } else {
-            (all - w) - all * s.rest / total
-        };
-        let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * spread };
-        Some((class, scale(r) * (smooth - c.hard(class) * s.rest / total)))
-    })
-}
-
-/// `−Σ c_k·l_k` of each row along `dim`, for log-probabilities (any real numbers) `l`, in `f64`. Rows
-/// that do not count have 0 and are not read. A term of weight 0 is 0 whatever its entry is.
-pub fn negative_log_likelihood<T: Float>(
-    l: &Tensor<T>,
-    dim: usize,
-    targets: ClassTargets<'_, T>,
-) -> Vec<f64> {
-    let rows = Rows::new(l, dim);
-    let c = Coefficients::new(targets, rows.classes);
-    let mut numbers = vec![0.0; rows.count];
-    let product = |weight: f64, l: T| if weight == 0.0 { 0.0 } else { -weight * l.to_f64() };
-    rows.for_each_task(&mut numbers, &mut [], |first, part, _| {
-        let mut scratch = Vec::new();
-        let l = rows.block(first, part.len(), &mut scratch);
-        for (r, out) in part.iter_mut().enumerate() {
-            let Ok(class) = usize::try_from(targets.classes[first + r]) else { continue };
-            let row = l.row(r);
-            *out = product(c.hard(class), row[class]);
-            if c.smooth != 0.0 {
-                let terms = row.iter().enumerate().map(|(k, &l)| product(c.weight(k), l));
-                *out += c.smooth * terms.sum::<f64>();
-            }
-        }
-    });
-    numbers
-}
-
-/// The coefficients themselves, times `scale(row)`, as a tensor like `x`: 0 in rows that do not
-/// count.
-pub fn target_coefficients<T: Float>(
-    x: &Tensor<T>,
-    dim: usize,
-    targets: ClassTargets<'_, T>,
-    scale: impl Fn(usize) -> f64 + Sync,
-) -> Tensor<T> {
-    let rows = Rows::new(x, dim);
-    let c = Coefficients::new(targets, rows.classes);
-    let mut numbers = vec![(); rows.count];
+    let (rows, c_rows) = (Rows::new(x, dim), Rows::new(c, dim));
     rows.build(dim, |out| {
-        rows.for_each_task(&mut numbers, out, |first, _, out| {
-            for (r, out) in out.chunks_exact_mut(rows.classes).enumerate() {
-                let class = usize::try_from(targets.classes[first + r]).ok();
-                let factor = if class.is_some() { scale(first + r) } else { 0.0 };
-                for (k, o) in out.iter_mut().enumerate() {
-                    let hard = if class == Some(k) { c.hard(k) } else { 0.0 };
-                    let smooth = if c.smooth == 0.0 { 0.0 } else { c.smooth * c.weight(k) };
-                    *o = T::from_f64(if factor == 0.0 { 0.0 } else { factor * (hard + smooth) });
-                }
-            }
+        rows.for_each_block(&mut vec![(); rows.count], out, |x, first, part, out| {
+            let mut scratch = Vec::new();
+            let c = c_rows.block(first, part.len(), &mut scratch);
+            let rows = &numbers[first..first + part.len()];
+            let scales = loss_scales(rows, first, 1.0, &factors);
+            scaled_block(x, &scales, Factors::Rows(c), out, |r| {
+                let (LossRow { a, sums: s, .. }, c) = (rows[r], c.row(r));
+                let (top, (factor, more)) = (s.dominant(x.row(r))?, factors(first + r, &rows[r]));
+                let total = s.rest + s.picked;
+                let own = factor * ((a - c[top].to_f64()) - a * s.rest / total);
+                Some((top, if more == 0.0 { own } else { own + more * s.picked / total }))
+            });
         });
     })
-}
-
-impl<'a, T: Float> ClassTargets<'a, T> {
-    /// `Σ_k c_k` as a function of a row's class, among `classes`.
-    pub fn coefficient_sums(self, classes: usize) -> impl Fn(usize) -> f64 + use<'a, T> {
-        let c = Coefficients::new(self, classes);
-        move |class| c.sum(class)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Generator;
+
+    fn losses(rows: &[LossRow]) -> Vec<f64> {
+        rows.iter().map(|r| r.loss).collect()
+    }
 
     /// Three lines in f64: the definition.
     fn naive_log_softmax(x: &[f64]) -> Vec<f64> {
@@ -428,11 +433,16 @@ mod tests {
     fn a_confident_row_keeps_its_loss() {
         for gap in [10.0_f32, 17.0, 25.0, 60.0, 80.0, 85.0] {
             let x = Tensor::from_vec(vec![gap, 0.0, 0.0], [1, 3]).unwrap();
-            let targets = ClassTargets { classes: &[0], weight: None, label_smoothing: 0.0 };
-            let (loss, sums) = cross_entropy(&x, 1, targets);
+            let targets = ClassTargets {
+                classes: &[0],
+                weight: None,
+                label_smoothing: 0.0,
+                predictions: false,
+            };
+            let rows = cross_entropy(&x, 1, targets);
             let want = (2.0 * (-f64::from(gap)).exp()).ln_1p();
-            assert!((loss[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
-            let g = cross_entropy_backward(&x, 1, targets, &sums, |_| 1.0).to_vec();
+            assert!((rows[0].loss / want - 1.0).abs() < 4.0 * 5.97e-8);
+            let g = cross_entropy_backward(&x, 1, targets, &rows, |_, _| (1.0, 0.0)).to_vec();
             assert!((f64::from(g[0]) / -(1.0 - (-want).exp()) - 1.0).abs() < 1e-6 || gap > 30.0);
             let sum: f32 = g.iter().sum();
             assert!(sum.abs() <= 2.0 * 5.97e-8 * g.iter().map(|v| v.abs()).sum::<f32>());
@@ -445,20 +455,22 @@ mod tests {
         let mut data = vec![0.0_f32; classes];
         data[7] = 15.15;
         let x = Tensor::from_vec(data, [1, classes]).unwrap();
-        let targets = ClassTargets { classes: &[7], weight: None, label_smoothing: 0.1 };
-        let (loss, _) = cross_entropy(&x, 1, targets);
+        let targets =
+            ClassTargets { classes: &[7], weight: None, label_smoothing: 0.1, predictions: false };
+        let rows = cross_entropy(&x, 1, targets);
         let gap = f64::from(15.15_f32);
         let above = (4095.0 * (-gap).exp()).ln_1p();
         let want = 0.9 * above + 0.1 / 4096.0 * (4096.0 * above + 4095.0 * gap);
-        assert!((loss[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
+        assert!((rows[0].loss / want - 1.0).abs() < 4.0 * 5.97e-8);
         // And far below the largest, at a gap of 100.
         let classes = if cfg!(miri) { 1000 } else { 100_000 };
         let mut data = vec![0.0_f32; classes];
         data[3] = 100.0;
         let x = Tensor::from_vec(data, [1, classes]).unwrap();
-        let targets = ClassTargets { classes: &[3], weight: None, label_smoothing: 0.0 };
+        let targets =
+            ClassTargets { classes: &[3], weight: None, label_smoothing: 0.0, predictions: false };
         let want = (classes - 1) as f64 * (-100.0_f64).exp();
-        assert!((cross_entropy(&x, 1, targets).0[0] / want - 1.0).abs() < 4.0 * 5.97e-8);
+        assert!((cross_entropy(&x, 1, targets)[0].loss / want - 1.0).abs() < 4.0 * 5.97e-8);
     }
 
     #[test]
@@ -489,27 +501,33 @@ mod tests {
         let y = y.to_vec();
         assert!(y[1] == -inf && (y[0] + 2.0_f32.ln()).abs() < 1e-6);
         assert!(y[3..].iter().all(|v| v.is_nan()), "whole rows of NaN: {y:?}");
-        let targets =
-            |classes, label_smoothing| ClassTargets { classes, weight: None, label_smoothing };
+        let targets = |classes, label_smoothing| ClassTargets {
+            classes,
+            weight: None,
+            label_smoothing,
+            predictions: false,
+        };
         // At the target: +inf, gradient p − onehot.
-        let (loss, sums) = cross_entropy(&x, 1, targets(&[1, -1, -1, -1], 0.0));
-        assert_eq!(loss, [f64::INFINITY, 0.0, 0.0, 0.0]);
-        let g = cross_entropy_backward(&x, 1, targets(&[1, -1, -1, -1], 0.0), &sums, |_| 1.0);
+        let rows = cross_entropy(&x, 1, targets(&[1, -1, -1, -1], 0.0));
+        assert_eq!(losses(&rows), [f64::INFINITY, 0.0, 0.0, 0.0]);
+        let g =
+            cross_entropy_backward(&x, 1, targets(&[1, -1, -1, -1], 0.0), &rows, |_, _| (1.0, 0.0));
         assert_eq!(g.to_vec(), [0.5, -1.0, 0.5, 0., 0., 0., 0., 0., 0., 0., 0., 0.]);
-        let (loss, _) = cross_entropy(&x, 1, targets(&[0, 0, 0, 0], 0.1));
-        assert!(loss[0] == f64::INFINITY && loss[1..].iter().all(|l| l.is_nan()));
-        let (loss, _) = cross_entropy(&x, 1, targets(&[1, -1, -1, -1], 1.0));
-        assert_eq!(loss[0], f64::INFINITY);
+        let rows = cross_entropy(&x, 1, targets(&[0, 0, 0, 0], 0.1));
+        assert!(rows[0].loss == f64::INFINITY && rows[1..].iter().all(|r| r.loss.is_nan()));
+        let rows = cross_entropy(&x, 1, targets(&[1, -1, -1, -1], 1.0));
+        assert_eq!(rows[0].loss, f64::INFINITY);
     }
 
     #[test]
     fn huge_finite_logits_have_a_finite_loss() {
         let m = f32::MAX;
         let x = Tensor::from_vec(vec![m, 0.0, -m], [1, 3]).unwrap();
-        let targets = ClassTargets { classes: &[0], weight: None, label_smoothing: 0.1 };
-        let (loss, _) = cross_entropy(&x, 1, targets);
+        let targets =
+            ClassTargets { classes: &[0], weight: None, label_smoothing: 0.1, predictions: false };
+        let rows = cross_entropy(&x, 1, targets);
         // (ε/3)·(0 + MAX + 2·MAX)
-        assert!((loss[0] / (0.1 * f64::from(m)) - 1.0).abs() < 1e-12, "{}", loss[0]);
+        assert!((rows[0].loss / (0.1 * f64::from(m)) - 1.0).abs() < 1e-12, "{}", rows[0].loss);
     }
 
     #[test]
@@ -536,16 +554,55 @@ mod tests {
         let [n, c] = if cfg!(miri) { [6, 50] } else { [300, 500] };
         let x = Tensor::<f32>::randn([n, c], &mut Generator::new(4)).unwrap();
         let classes: Vec<i64> = (0..n).map(|i| (i * 7 % c) as i64).collect();
-        let targets = ClassTargets { classes: &classes, weight: None, label_smoothing: 0.1 };
+        let targets = ClassTargets {
+            classes: &classes,
+            weight: None,
+            label_smoothing: 0.1,
+            predictions: false,
+        };
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let (loss, sums) = cross_entropy(&x, 1, targets);
-                let g = cross_entropy_backward(&x, 1, targets, &sums, |r| r as f64).to_vec();
-                let loss: Vec<u64> = loss.iter().map(|l| l.to_bits()).collect();
+                let rows = cross_entropy(&x, 1, targets);
+                let g =
+                    cross_entropy_backward(&x, 1, targets, &rows, |r, _| (r as f64, 0.0)).to_vec();
+                let loss: Vec<u64> = rows.iter().map(|r| r.loss.to_bits()).collect();
                 (loss, g.iter().map(|g| g.to_bits()).collect::<Vec<_>>())
             })
         };
         assert!(run(1) == run(2) && run(1) == run(4));
+    }
+
+    #[test]
+    fn in_place_out_of_place_and_one_pass_have_the_same_bits() {
+        let [n, c] = if cfg!(miri) { [3, 20] } else { [70, 500] };
+        let x = Tensor::<f32>::randn([n, c], &mut Generator::new(5)).unwrap() * 6.0;
+        let classes: Vec<i64> = (0..n as i64).map(|i| i * 7 % (c as i64 + 1) - 1).collect();
+        let weight: Vec<f32> = (0..c).map(|k| (k % 5) as f32).collect();
+        let bits = |g: &Tensor<f32>| g.to_vec().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        for label_smoothing in [0.0, 0.1] {
+            for weight in [None, Some(&weight[..])] {
+                for more in [0.0, 0.3] {
+                    let targets = ClassTargets {
+                        classes: &classes,
+                        weight,
+                        label_smoothing,
+                        predictions: false,
+                    };
+                    let factors = |r: usize, row: &LossRow| (r as f64 - 2.0, more * row.lse());
+                    let rows = cross_entropy(&x, 1, targets);
+                    let want = bits(&cross_entropy_backward(&x, 1, targets, &rows, factors));
+                    let (at_once, g) = cross_entropy_with_gradient(&x, 1, targets, factors);
+                    assert_eq!(losses(&at_once), losses(&rows));
+                    assert_eq!(bits(&g), want);
+                    let mut owned = x.copied();
+                    let in_place = cross_entropy_in_place(&mut owned, targets, factors).unwrap();
+                    assert_eq!(losses(&in_place), losses(&rows));
+                    assert_eq!(bits(&owned), want);
+                    let mut shared = x.clone();
+                    assert!(cross_entropy_in_place(&mut shared, targets, factors).is_none());
+                }
+            }
+        }
     }
 }
