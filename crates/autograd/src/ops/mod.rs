@@ -20,15 +20,18 @@ mod arithmetic;
 pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub(crate) mod binary;
+pub(crate) mod binary_cross_entropy;
 mod clamp;
 pub(crate) mod class_loss;
 mod conv;
 pub(crate) mod cross_entropy;
+pub(crate) mod divergence;
 mod dropout;
 mod einsum;
 mod elementwise;
 mod elu;
 mod extrema;
+mod focal;
 mod index;
 mod joining;
 mod linalg;
@@ -42,6 +45,7 @@ mod piecewise;
 pub(crate) mod pool;
 mod product;
 mod reduce;
+mod regression;
 mod slicing;
 mod soft_cross_entropy;
 mod softmax;
@@ -173,14 +177,17 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         attention::rows(),
         batch_norm::rows(),
         binary::rows(),
+        binary_cross_entropy::rows(),
         clamp::rows(),
         conv::rows(),
         cross_entropy::rows(),
+        divergence::rows(),
         dropout::rows(),
         einsum::rows(),
         elementwise::rows(),
         elu::rows(),
         extrema::rows(),
+        focal::rows(),
         index::rows(),
         joining::rows(),
         linalg::rows(),
@@ -194,6 +201,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         pool::rows(),
         product::rows(),
         reduce::rows(),
+        regression::rows(),
         slicing::rows(),
         softmax::rows(),
         trigonometry::rows(),
