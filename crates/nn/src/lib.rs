@@ -32,17 +32,22 @@
 pub mod data;
 mod files;
 mod gradcheck;
-mod loss;
+mod losses;
 pub mod metrics;
 mod modules;
 pub mod optim;
 mod parameters;
+pub mod reference;
 mod state_dict;
 
 pub use autograd::{self, Error, Result};
 pub use files::write_atomically;
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
-pub use loss::{CrossEntropyLoss, CrossEntropyOptions, Loss, NLLLoss, NLLLossOptions};
+pub use losses::{
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss, FocalLoss,
+    HuberLoss, KLDivLoss, L1Loss, Loss, MSELoss, NLLLoss, NLLLossOptions, PolyLoss, RegressionLoss,
+    SigmoidFocalLoss, SmoothL1Loss, Values,
+};
 pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Tanh};
 pub use parameters::{Parameter, Parameters, Visitor};
 pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_dict};
@@ -53,12 +58,15 @@ pub mod prelude {
     pub use crate::metrics::{ConfusionMatrix, accuracy};
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
-        CrossEntropyLoss, CrossEntropyOptions, Linear, LogSoftmax, Loss, Module, NLLLoss,
-        NLLLossOptions, Parameter, Parameters, ReLU, Sequential, Tanh, gradcheck_module,
-        gradgradcheck_module, load_safetensors, save_safetensors,
+        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss,
+        FocalLoss, HuberLoss, KLDivLoss, L1Loss, Linear, LogSoftmax, Loss, MSELoss, Module,
+        NLLLoss, NLLLossOptions, Parameter, Parameters, PolyLoss, ReLU, RegressionLoss, Sequential,
+        SigmoidFocalLoss, SmoothL1Loss, Tanh, gradcheck_module, gradgradcheck_module,
+        load_safetensors, save_safetensors,
     };
     pub use autograd::{
-        Error, Float, Generator, GradcheckOptions, Gradients, Reduction, Result, Tape, Target,
-        Tensor, Var, gradcheck, gradgradcheck,
+        BatchWeights, BinaryOptions, ClassLoss, EmptyMean, Error, Float, Generator,
+        GradcheckOptions, Gradients, KlReduction, Reduction, Result, Tape, Target, Tensor, Var,
+        gradcheck, gradgradcheck,
     };
 }

@@ -1,7 +1,7 @@
 //! Values and gradients of the loss family against PyTorch, in f64.
 //!
 //! The cases come from `data/make_pytorch_losses.py`; each has random inputs and a random upstream
-//! gradient. Here run the classification losses, and softmax and its logarithm.
+//! gradient.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,17 +38,21 @@ fn integers(v: &Value) -> Tensor<i64> {
     Tensor::from_vec(data, shape(v)).unwrap()
 }
 
+fn reduction(case: &Value) -> Reduction {
+    match case["options"]["reduction"].as_str().unwrap() {
+        "none" => Reduction::None,
+        "mean" => Reduction::Mean,
+        "sum" => Reduction::Sum,
+        other => panic!("reduction {other}"),
+    }
+}
+
 fn options(case: &Value) -> CrossEntropyOptions<f64> {
     let o = &case["options"];
     CrossEntropyOptions {
         weight: case["inputs"].get("weight").map(floats),
         ignore_index: Some(o["ignore_index"].as_i64().unwrap()),
-        reduction: match o["reduction"].as_str().unwrap() {
-            "none" => Reduction::None,
-            "mean" => Reduction::Mean,
-            "sum" => Reduction::Sum,
-            other => panic!("reduction {other}"),
-        },
+        reduction: reduction(case),
         label_smoothing: o["label_smoothing"].as_f64().unwrap_or(0.0),
         ..Default::default()
     }
@@ -80,7 +84,7 @@ fn check(case: &Value, input: &str, f: impl Fn(&Var<f64>) -> Result<Var<f64>>) {
 }
 
 #[test]
-fn every_case_of_the_classification_losses_agrees_with_pytorch() {
+fn every_case_agrees_with_pytorch() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pytorch_losses.json");
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let mut counts = std::collections::BTreeMap::new();
@@ -123,10 +127,60 @@ fn every_case_of_the_classification_losses_agrees_with_pytorch() {
                     check(case, "x", f);
                 }
             }
-            _ => continue,
+            "binary_cross_entropy_with_logits" => {
+                let loss = BCEWithLogitsLoss::new(BinaryOptions {
+                    pos_weight: case["inputs"].get("pos_weight").map(floats),
+                    reduction: reduction(case),
+                    ..Default::default()
+                })
+                .unwrap();
+                let t = floats(&case["inputs"]["target"]);
+                check(case, "x", |x| loss.forward(x, &t));
+            }
+            "kl_div" => {
+                let loss = KLDivLoss {
+                    log_target: case["options"]["log_target"].as_bool().unwrap_or(false),
+                    reduction: match case["options"]["reduction"].as_str().unwrap() {
+                        "none" => KlReduction::None,
+                        "batchmean" => KlReduction::BatchMean,
+                        "mean" => KlReduction::Mean,
+                        "sum" => KlReduction::Sum,
+                        other => panic!("reduction {other}"),
+                    },
+                };
+                let t = floats(&case["inputs"]["target"]);
+                check(case, "input", |x| loss.forward(x, &t));
+            }
+            "mse_loss" | "l1_loss" | "smooth_l1_loss" | "huber_loss" => {
+                let number = |name: &str| case["options"][name].as_f64().unwrap();
+                let r = reduction(case);
+                let loss: Box<dyn RegressionLoss<f64>> = match op {
+                    "mse_loss" => Box::new(MSELoss::new(r).unwrap()),
+                    "l1_loss" => Box::new(L1Loss::new(r).unwrap()),
+                    "smooth_l1_loss" => Box::new(SmoothL1Loss::new(number("beta"), r).unwrap()),
+                    _ => Box::new(HuberLoss::new(number("delta"), r).unwrap()),
+                };
+                let constant = |name: &str| Var::constant(floats(&case["inputs"][name]));
+                let (x, t) = (constant("input"), constant("target"));
+                check(case, "input", |x| loss.apply(x, &t));
+                check(case, "target", |t| loss.apply(&x, t));
+            }
+            other => panic!("{other} is no loss known here"),
         }
         *counts.entry(op).or_insert(0) += 1;
     }
-    let expected = [("cross_entropy", 252), ("log_softmax", 25), ("nll_loss", 30), ("softmax", 25)];
+    let expected = [
+        ("binary_cross_entropy_with_logits", 6),
+        ("cross_entropy", 252),
+        ("huber_loss", 3),
+        ("kl_div", 8),
+        ("l1_loss", 3),
+        ("log_softmax", 25),
+        ("mse_loss", 3),
+        ("nll_loss", 30),
+        ("smooth_l1_loss", 3),
+        ("softmax", 25),
+    ];
+    assert_eq!(counts.values().sum::<i32>(), 358);
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), expected);
 }
