@@ -1,7 +1,5 @@
 //! What cross entropy allocates of the size of its logits: the gradient, and nothing else.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use autograd::cross_entropy_in_place;
 use nn::prelude::*;
 use tensor::pool;

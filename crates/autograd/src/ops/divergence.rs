@@ -26,17 +26,17 @@ pub enum KlReduction {
 }
 
 impl<T: Float> Var<T> {
-    /// Kullback–Leibler divergence `Σ q·(ln q − l)` of probabilities q from log-probabilities l
+    /// Kullback–Leibler divergence `Σ q·(ln q − L)` of probabilities q from log-probabilities L
     /// (`self`), in nats; with `log_target` the target is `t = ln q`.
     ///
     /// # Shape
-    /// l and target of the same shape; the result has it too, or rank 0.
+    /// L and target of the same shape; the result has it too, or rank 0.
     ///
     /// # Gradient
-    /// `dl = −g·q`; `dq = g·(ln q + 1 − l)`, or `dt = g·q·(t + 1 − l)`. Saves both. Any order.
+    /// `dL = −g·q`; `dq = g·(ln q + 1 − L)`, or `dt = g·q·(t + 1 − L)`. Saves both. Any order.
     ///
     /// # Numerics
-    /// A term of q = 0 is 0, also at l = −∞ or t = −∞ (PyTorch: NaN). Where l = −∞ and q > 0 it is ∞.
+    /// A term of q = 0 is 0, also at L = −∞ or t = −∞ (PyTorch: NaN). Where L = −∞ and q > 0 it is ∞.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`]; [`Error::MixedTapes`].
