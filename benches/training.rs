@@ -1,7 +1,7 @@
 //! Times of training steps, of the fused loss, and of the tape itself.
 //!
 //! `cargo bench -p benches` runs all of it in about a minute; `RAYON_NUM_THREADS=1` makes it serial.
-//! compare_pytorch.py beside this file measures the same workloads, under the same names.
+//! `compare/run` beside this file measures the same workloads in PyTorch, in turn.
 
 use std::cell::LazyCell;
 use std::time::Duration;

@@ -1,0 +1,115 @@
+"""The PyTorch side of the comparison: a process that times one workload when asked.
+
+Reads lines `NAME THREADS REPEATS` and answers each with the seconds that so many steps took, or with
+`none` for a workload that it does not have. The first line it writes is PyTorch's version.
+"""
+
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+LR = 1e-6  # No step changes much, so none meets subnormal numbers.
+ELEMENTS = 1 << 20
+CHAIN = 1000
+
+
+def cross_entropy(rows, classes, smoothing):
+    x = torch.randn(rows, classes, requires_grad=True)
+    y = torch.randint(classes, (rows,))
+
+    def step():
+        x.grad = None
+        F.cross_entropy(x, y, label_smoothing=smoothing).backward()
+
+    return step
+
+
+def training_step(sizes, batch, optimizer):
+    a, b, c, d = sizes
+    model = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c), nn.ReLU(), nn.Linear(c, d))
+    if optimizer == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
+    loss = nn.CrossEntropyLoss()
+    x, y = torch.randn(batch, a), torch.randint(d, (batch,))
+
+    def step():
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def elementwise(f):
+    x = torch.randn(1024, ELEMENTS // 1024)
+
+    def step():
+        with torch.no_grad():
+            f(x)
+
+    return step
+
+
+def chain(op):
+    one = torch.ones(1)
+    x = torch.ones(1, requires_grad=True)
+
+    def step():
+        x.grad = None
+        y = x
+        for _ in range(CHAIN):
+            y = op(y, one)
+        y.backward()
+
+    return step
+
+
+def prepare(name):
+    kind, *rest = name.split("/")
+    if kind == "cross_entropy":
+        rows, classes = map(int, rest[0].split("x"))
+        return cross_entropy(rows, classes, float(rest[1]))
+    if kind == "step":
+        return training_step(tuple(map(int, rest[0].split("-"))), int(rest[1]), rest[2])
+    if kind == "map":
+        f = {
+            "exp": torch.exp,
+            "tanh": torch.tanh,
+            "sigmoid": torch.sigmoid,
+            "gelu": F.gelu,
+            "softmax": lambda x: F.softmax(x, dim=1),
+            "layer_norm": lambda x: F.layer_norm(x, x.shape[1:]),
+        }
+        return elementwise(f[rest[0]]) if rest[0] in f else None
+    if kind == "record":
+        ops = {"add": torch.add, "mul": torch.mul, "mul by scalar": lambda y, _: y * 1.0}
+        return chain(ops[rest[0]]) if rest[0] in ops else None
+    return None
+
+
+def main():
+    torch.manual_seed(0)
+    print(torch.__version__, flush=True)
+    name, step = None, None
+    for line in sys.stdin:
+        wanted, threads, repeats = line.rstrip("\n").rsplit(" ", 2)
+        if wanted != name:
+            step = None  # what the last one held goes first
+            name, step = wanted, prepare(wanted)
+        if step is None:
+            print("none", flush=True)
+            continue
+        torch.set_num_threads(int(threads))
+        start = time.perf_counter()
+        for _ in range(int(repeats)):
+            step()
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()
