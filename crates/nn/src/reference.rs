@@ -1,5 +1,6 @@
 //! The losses as their definitions say, in `f64`, one row or element at a time: slow, short, and
-//! written apart from the kernels, so that tests can hold those against them. Not for training.
+//! written apart from the kernels, so that tests can hold those against them. Not for training: they
+//! panic where lengths, classes or ranks do not fit.
 //!
 //! ```
 //! use nn::reference;
@@ -173,10 +174,11 @@ impl CrossEntropy {
         for (n, x) in x.into_iter().enumerate() {
             let r = own.as_ref().map_or(1.0, |own| own[n]);
             let ignored = targets[n].is_some_and(|y| options.ignore_index == Some(y));
-            let counted = |k: usize| !options.smooth_over_finite || x[k] > f64::NEG_INFINITY;
+            let counted = |k: usize| !options.smooth_over_finite || x[k] != f64::NEG_INFINITY;
             let among = (0..classes).filter(|&k| counted(k)).count() as f64;
             let coefficient = |k: usize| {
-                let uniform = if counted(k) { eps / among } else { 0.0 };
+                // NaN where nothing is finite.
+                let uniform = if counted(k) { eps / among } else { 0.0 / among };
                 match targets[n] {
                     Some(y) => {
                         let hard = if y == k as i64 { (1.0 - eps) * weight(k) } else { 0.0 };
@@ -191,7 +193,7 @@ impl CrossEntropy {
             if r != 0.0 && !ignored {
                 weights += r * targets[n].map_or(1.0, |y| weight(y as usize));
             }
-            if counts || targets[n].is_none() {
+            if counts {
                 number += r;
             }
             rows.push(Row { x, c, counts, share: r, z_share: r });
@@ -201,7 +203,7 @@ impl CrossEntropy {
             Reduction::Mean => (weights, number),
             Reduction::Divisor(d) => (d, d),
         };
-        let inverse = |divisor: f64| if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        let inverse = |d: f64| if d == 0.0 || divisor == 0.0 { 0.0 } else { 1.0 / d };
         for row in &mut rows {
             row.share *= inverse(divisor);
             row.z_share *= inverse(z_divisor);
@@ -224,7 +226,7 @@ impl CrossEntropy {
     /// The loss: one number, or one for each row.
     pub fn loss(&self) -> Vec<f64> {
         let of_row = |row: &Row| {
-            if !row.counts {
+            if !row.counts || row.share == 0.0 {
                 return 0.0;
             }
             let z_loss = self.z_loss * logsumexp(&row.x).powi(2);

@@ -55,6 +55,21 @@ fn the_gradient_is_all_that_is_allocated_of_the_size_of_the_logits() {
             assert!(bytes().1 - start.1 < small, "in place");
         }
     }
+    // Logits so large that the forward pass computes the gradient: still one block, whatever the
+    // upstream gradient is.
+    for factor in [1.0, 0.5] {
+        let large = Tensor::<f32>::zeros([8 * N, C]).unwrap();
+        let target = Tensor::from_vec(vec![1_i64; 8 * N], [8 * N]).unwrap();
+        pool::clear();
+        let start = bytes();
+        let x = Tape::new().var(large.clone());
+        let loss = CrossEntropyLoss::new(CrossEntropyOptions::default()).unwrap();
+        let loss = loss.forward(&x, &target).unwrap();
+        let grads = loss.backward_with(&Tensor::scalar(factor)).unwrap();
+        let most = bytes().1 - start.1;
+        assert!(most < 8 * block + small, "at once, {factor}: {most} bytes for {}", 8 * block);
+        drop(grads);
+    }
     // Probabilities that receive no gradient cost none.
     pool::clear();
     let start = bytes();

@@ -8,11 +8,14 @@ use super::regression::{not_negative, same_shape};
 use crate::tape::{Save, record};
 use crate::var::Var;
 
+/// Beyond this logit a sigmoid is 0 or 1 in every type.
+const FAR: f64 = 800.0;
+
 /// Options of [`Var::binary_cross_entropy_with_logits`] and [`Var::binary_cross_entropy`].
 #[derive(Clone, Debug)]
 pub struct BinaryOptions<T: Float> {
     /// A factor for each element; its shape broadcasts to the input's. Finite and not negative; an
-    /// element of factor 0 counts 0, whatever it is.
+    /// element of factor 0 is not read.
     pub weight: Option<Tensor<T>>,
     /// A factor for the positive part, as `weight`: above 1 it raises recall, below precision.
     pub pos_weight: Option<Tensor<T>>,
@@ -84,14 +87,14 @@ impl<T: Float> Var<T> {
         options: &BinaryOptions<T>,
     ) -> Result<Self> {
         let op = "binary_cross_entropy_with_logits";
-        let positive = self.checked_binary(op, target, options)?;
-        let y = self.value().zip3::<T, LogitLoss>(op, target.value(), &positive)?;
-        let saved = [Save::Input(self), Save::Input(target)];
-        let y = record(op, [self.node(), target.node()], saved, y, move |ctx, g, sink| {
+        let (read, positive) = self.checked_binary(op, target, options)?;
+        let y = read.value().zip3::<T, LogitLoss>(op, target.value(), &positive)?;
+        let saved = [Save::Input(&read), Save::Input(target)];
+        let y = record(op, [read.node(), target.node()], saved, y, move |ctx, g, sink| {
             let (x, t) = (ctx.saved(0), ctx.saved(1));
             let w = Var::constant(positive.clone());
             if ctx.needs(1) {
-                sink.add(1, &g * ((-&x).logsigmoid() - x.logsigmoid() * &w))?;
+                sink.add(1, &g * ((-&x).logsigmoid() - x.logsigmoid().times(&w)?))?;
             }
             if !ctx.needs(0) {
                 return Ok(());
@@ -129,26 +132,26 @@ impl<T: Float> Var<T> {
     #[track_caller]
     pub fn binary_cross_entropy(&self, target: &Self, options: &BinaryOptions<T>) -> Result<Self> {
         let op = "binary_cross_entropy";
-        let positive = self.checked_binary(op, target, options)?;
+        let (read, positive) = self.checked_binary(op, target, options)?;
         let outside = |x: &T| *x < T::ZERO || *x > T::ONE;
-        if let Some(x) = self.value().to_vec().into_iter().find(outside) {
+        if let Some(x) = read.value().to_vec().into_iter().find(outside) {
             let reason = format!("must be probabilities in [0, 1], found {x:?}");
             return Err(Error::InvalidArgument { op, name: "input", reason });
         }
-        let y = self.value().zip3::<T, ProbabilityLoss>(op, target.value(), &positive)?;
-        let saved = [Save::Input(self), Save::Input(target)];
-        let y = record(op, [self.node(), target.node()], saved, y, move |ctx, g, sink| {
+        let y = read.value().zip3::<T, ProbabilityLoss>(op, target.value(), &positive)?;
+        let saved = [Save::Input(&read), Save::Input(target)];
+        let y = record(op, [read.node(), target.node()], saved, y, move |ctx, g, sink| {
             let (x, t) = (ctx.saved(0), ctx.saved(1));
             let (rest, w) = (-&x + T::ONE, Var::constant(positive.clone()));
             if ctx.needs(1) {
-                sink.add(1, &g * ((-&x).log1p() - x.log() * &w))?;
+                sink.add(1, &g * ((-&x).log1p() - x.log().times(&w)?))?;
             }
             if ctx.needs(0) {
                 // Divisors of sides that do not count are replaced: no 0/0.
-                let u = -&t + T::ONE;
+                let (u, t) = (-&t + T::ONE, t * w);
                 let x = x.masked_fill(&t.value().eq(T::ZERO)?, T::ONE)?;
                 let rest = rest.masked_fill(&u.value().eq(T::ZERO)?, T::ONE)?;
-                sink.add(0, g * (u / rest - t * w / x))?;
+                sink.add(0, g * (u / rest - t / x))?;
             }
             Ok(())
         })?;
@@ -156,7 +159,9 @@ impl<T: Float> Var<T> {
     }
 
     /// Focal loss of logits: `α_t·(1−p_t)^γ·bce` with `p_t` the probability of the target and
-    /// `α_t = α·t + (1−α)·(1−t)`; without α it is 1. RetinaNet has γ = 2, α = ¼.
+    /// `α_t = α·t + (1−α)·(1−t)`; without α it is 1. RetinaNet has γ = 2, α = ¼. (For γ strictly
+    /// between 0 and 1 the second derivative holds `(1−p_t)^(γ−2)`, which may overflow for an element
+    /// that is certain.)
     ///
     /// # Shape
     /// As [`Var::binary_cross_entropy_with_logits`].
@@ -189,12 +194,14 @@ impl<T: Float> Var<T> {
         let mut loss = self.binary_cross_entropy_with_logits(target, &each)?;
         let against = -target + T::ONE;
         if gamma != 0.0 {
-            let miss = (-self).sigmoid() * target + self.sigmoid() * &against;
+            // Farther out the factor is 0 or 1: its derivative, times an infinite loss, must be 0.
+            let x = self.clamp(-T::from_f64(FAR), T::from_f64(FAR))?;
+            let miss = (-&x).sigmoid() * target + x.sigmoid() * &against;
             loss = loss * miss.focal_factor(gamma)?;
         }
         if let Some(alpha) = alpha {
             let (a, b) = (T::from_f64(alpha), T::from_f64(1.0 - alpha));
-            loss = loss * (target * a + against * b);
+            loss = loss.times(&(target * a + against * b))?;
         }
         loss.reduced(op, reduction)
     }
@@ -207,13 +214,15 @@ impl<T: Float> Var<T> {
         self.clamp_min(T::from_f64(tiny))?.pow(T::from_f64(gamma))
     }
 
-    /// Checks the operands; the weight of the positive side, as a tensor that broadcasts.
+    /// Checks the operands. The input, with 1/2 in the place of elements that do not count, and the
+    /// weight of the positive side, as a tensor that broadcasts.
+    #[track_caller]
     fn checked_binary(
         &self,
         op: &'static str,
         target: &Self,
         options: &BinaryOptions<T>,
-    ) -> Result<Tensor<T>> {
+    ) -> Result<(Self, Tensor<T>)> {
         options.validate(op)?;
         same_shape(op, self.value(), target.value())?;
         for weight in [&options.weight, &options.pos_weight].into_iter().flatten() {
@@ -222,7 +231,14 @@ impl<T: Float> Var<T> {
                 return Err(Error::ShapeMismatch { op, lhs, rhs });
             }
         }
-        Ok(options.pos_weight.clone().unwrap_or_else(|| Tensor::scalar(T::ONE)))
+        let read = match &options.weight {
+            Some(w) if w.to_vec().contains(&T::ZERO) => {
+                let none = w.eq(T::ZERO)?.expand(self.shape())?;
+                self.masked_fill(&none, T::from_f64(0.5))?
+            }
+            _ => self.clone(),
+        };
+        Ok((read, options.pos_weight.clone().unwrap_or_else(|| Tensor::scalar(T::ONE))))
     }
 
     #[track_caller]
@@ -339,6 +355,25 @@ mod tests {
     #[test]
     fn elements_of_weight_zero_do_not_count() {
         let (nan, weight) = (f64::NAN, Some(Tensor::from([0.0, 1.0])));
+        for bad in [nan, f64::INFINITY, 0.0, 1.0] {
+            let tape = Tape::new();
+            let x = tape.var(Tensor::from([bad, 0.5]));
+            let t = tape.var(Tensor::from([1.0, 1.0]));
+            let o = BinaryOptions { weight: weight.clone(), ..each() };
+            let logits = x.binary_cross_entropy_with_logits(&t, &o).unwrap();
+            for loss in [logits, x.binary_cross_entropy(&t, &o).unwrap()] {
+                let g = crate::grad(&[&loss.sum()], &[&x, &t], &[], true).unwrap();
+                let of = |i: usize| g[i].as_ref().unwrap().value().to_vec();
+                assert!(of(0)[0] == 0.0 && of(1)[0] == 0.0, "{bad}: {:?} {:?}", of(0), of(1));
+            }
+        }
+        let o = BinaryOptions { pos_weight: Some(Tensor::scalar(0.0)), ..each() };
+        let tape = Tape::new();
+        let (x, t) = (tape.var(Tensor::from([0.0])), tape.var(Tensor::from([1.0])));
+        let loss = x.binary_cross_entropy(&t, &o).unwrap();
+        let grads = loss.sum().backward().unwrap();
+        assert_eq!(grads.wrt(&x).unwrap().to_vec(), [0.0]);
+        assert_eq!(grads.wrt(&t).unwrap().to_vec(), [0.0]);
         let o = BinaryOptions { weight, ..each() };
         let (y, dx) = run::<f64>(
             |x, t| x.binary_cross_entropy_with_logits(t, &o),
@@ -363,6 +398,12 @@ mod tests {
 
     #[test]
     fn focal_loss_of_certain_elements_has_no_nan() {
+        let f = |x: &Var<f64>, t: &Var<f64>| x.sigmoid_focal_loss(t, 2.0, None, Reduction::None);
+        let inf = f64::INFINITY;
+        assert_eq!(run(f, &[-inf, inf], &[1.0, 1.0]), (vec![inf, 0.0], vec![-1.0, 0.0]));
+        let f =
+            |x: &Var<f64>, t: &Var<f64>| x.sigmoid_focal_loss(t, 0.0, Some(0.0), Reduction::None);
+        assert_eq!(run(f, &[-inf], &[1.0]).0, [0.0]);
         for gamma in [0.0, 0.5, 1.0, 2.0] {
             let f = |x: &Var<f32>, t: &Var<f32>| {
                 x.sigmoid_focal_loss(t, gamma, Some(0.25), Reduction::None)

@@ -50,7 +50,8 @@ pub enum EmptyMean {
 /// Options of [`Var::cross_entropy`] and [`Var::nll_loss`]; the defaults are PyTorch's.
 #[derive(Clone, Debug)]
 pub struct ClassOptions<T: Float> {
-    /// A factor for each class, `[C]`; finite and not negative. A factor of 0 removes the class.
+    /// A factor for each class, `[C]`; finite and not negative. A class of factor 0 stays in the
+    /// softmax of the others; a row whose coefficients are all 0 does not count.
     pub weight: Option<Tensor<T>>,
     /// Rows with this target do not count: no loss, no gradient, not read.
     pub ignore_index: Option<i64>,
@@ -191,6 +192,7 @@ pub(super) struct RowLosses {
     /// The shape of the input without the class dim.
     pub(super) shape: Shape,
     per_row: bool,
+    mean: bool,
     /// A factor for each row.
     weight: Option<Vec<f64>>,
     pub(super) z_loss: f64,
@@ -254,6 +256,7 @@ impl RowLosses {
             classes,
             shape,
             per_row: options.reduction == Reduction::None,
+            mean: options.reduction == Reduction::Mean,
             weight,
             z_loss: options.z_loss,
             divisor: 1.0,
@@ -263,7 +266,8 @@ impl RowLosses {
         })
     }
 
-    /// Settles the divisors: for a mean the weight of all targets, and of all rows that count.
+    /// Settles the divisors: for a mean the weight of all targets, and of all rows that count (which
+    /// [`RowLosses::found`] may settle again). Where the first is 0 there is no loss at all.
     pub(super) fn divide<T: Float>(
         &mut self,
         op: &'static str,
@@ -274,12 +278,13 @@ impl RowLosses {
         let mean = |total: f64| if total == 0.0 { f64::NAN } else { total };
         (self.divisor, self.z_divisor) = match options.reduction {
             Reduction::None | Reduction::Sum => (1.0, 1.0),
-            Reduction::Mean => (mean(targets), mean(rows)),
+            Reduction::Mean if targets == 0.0 => (f64::NAN, f64::NAN),
+            Reduction::Mean => (targets, mean(rows)),
             Reduction::Divisor(d) => (d, d),
         };
         match options.empty_mean {
             EmptyMean::Error if self.divisor.is_nan() => {
-                let reason = "has no row that counts, so there is no mean".into();
+                let reason = "must have some weight for a mean: it is 0 in all".into();
                 return Err(Error::InvalidArgument { op, name: "target", reason });
             }
             EmptyMean::Zero => self.empty = 0.0,
@@ -304,6 +309,16 @@ impl RowLosses {
         self.weight.as_ref().map_or(1.0, |w| w[row])
     }
 
+    /// Takes what a pass over the logits found, where only that says which rows count.
+    pub(super) fn found(&mut self, rows: Vec<LossRow>) {
+        self.rows = rows;
+        if self.mean && !self.divisor.is_nan() {
+            let weight = |row| if self.counts(row) { self.weight(row) } else { 0.0 };
+            let total: f64 = (0..self.rows.len()).map(weight).sum();
+            self.z_divisor = if total == 0.0 { f64::NAN } else { total };
+        }
+    }
+
     /// Whether a row counts.
     pub(super) fn counts(&self, row: usize) -> bool {
         self.rows[row].used && self.weight(row) != 0.0
@@ -320,7 +335,10 @@ impl RowLosses {
         if self.per_row {
             return self.reduced(|row| loss(row) + z_loss(row));
         }
-        let total = self.sum(loss, self.divisor) + self.sum(z_loss, self.z_divisor);
+        let mut total = self.sum(loss, self.divisor);
+        if !self.z_divisor.is_nan() {
+            total += self.sum(z_loss, self.z_divisor);
+        }
         Ok(Tensor::scalar(T::from_f64(total)))
     }
 
@@ -406,13 +424,13 @@ impl RowLosses {
         let m = (&p * v).sum_dim(&dims, true)?;
         let centred = v - &m;
         let g = self.upstream(g)?;
-        let s = &g * self.by_row(|row| used(row) * self.share())?;
-        let mut dx = &p * &centred * (&s * a);
+        let s = g.times(&self.by_row(|row| used(row) * self.share())?)?;
+        let mut dx = (&p * &centred).times(&s.times(a)?)?;
         if self.z_loss != 0.0 {
             let z = 2.0 * self.z_loss * share_of(self.z_divisor);
             let counts = |row: usize| if self.rows[row].used { used(row) } else { 0.0 };
-            let z = g * self.by_row(|row| counts(row) * z)?;
-            dx = dx + p * (&centred * x.logsumexp_dim(&dims, true)? + m) * z;
+            let z = g.times(&self.by_row(|row| counts(row) * z)?)?;
+            dx = dx + (p * (&centred * x.logsumexp_dim(&dims, true)? + m)).times(&z)?;
         }
         Ok((dx, centred, s))
     }

@@ -6,14 +6,14 @@
 //! gradient, over the divisor of a mean. Without weights a = 1: `softmax − smoothed_onehot`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tensor::kernels::Zip;
 use tensor::kernels::softmax::{self as kernel, ClassTargets};
 use tensor::{Error, Float, Result, Tensor};
 
 use super::class_loss::{
-    BatchWeights, ClassLoss, ClassOptions, Reduction, RowLosses, Target, check_weight,
+    BatchWeights, ClassLoss, ClassOptions, EmptyMean, Reduction, RowLosses, Target, check_weight,
 };
 use crate::tape::{NodeRef, Place, Save, Tag, record, record_tagged};
 use crate::var::Var;
@@ -114,8 +114,8 @@ impl<T: Float> Plan<T> {
         let even = if self.label_smoothing == 0.0 {
             input.zeros_like()
         } else {
-            let used = self.by_row(over, |_| 1.0)?;
-            used.checked_mul(&self.uniform(over, input)?)?
+            let used = self.by_row(over, |_| 1.0)?.expand(input.shape())?;
+            used.zip::<T, Times>("smoothed_target", &self.uniform(over, input)?)?
         };
         let hard = |class: usize| (1.0 - self.label_smoothing) * self.weight(class);
         even.scatter_add(dim, &self.index(over)?, &self.by_row(over, hard)?)
@@ -145,8 +145,9 @@ pub(super) fn uniform_part<T: Float>(
     if !finite {
         return Ok(uniform);
     }
-    let mask = input.gt(-T::INFINITY)?.cast::<T>();
-    let count = mask.sum_dim(&[over.dim as isize], true)?.maximum(T::ONE)?;
+    // NaN where there is none: so is such a row.
+    let mask = input.ne(-T::INFINITY)?.cast::<T>();
+    let count = mask.sum_dim(&[over.dim as isize], true)?;
     mask.checked_mul(&uniform)?.checked_div(&count)
 }
 
@@ -155,8 +156,9 @@ pub(super) fn uniform_part<T: Float>(
 /// their size. Loss and gradient have the bits of [`Var::cross_entropy`].
 ///
 /// # Shape
-/// As there. Where the class dim is not the last one, or with `smooth_over_finite`, a tensor is
-/// allocated and takes the place of the logits.
+/// As there. A copy of some rows is made at a time (64 KiB, at least one row for each thread). Where
+/// the class dim is not the last one, or with `smooth_over_finite`, tensors of their size are
+/// allocated, and one takes the place of the logits.
 ///
 /// # Errors
 /// As there, and [`Error::InvalidArgument`] for logits that share their storage or are not row-major.
@@ -183,7 +185,7 @@ pub fn cross_entropy_in_place<T: Float>(
     let dim = over.dim;
     if plan.smooth_over_finite {
         let c = plan.coefficients(&over, logits)?;
-        over.rows = kernel::soft_cross_entropy(logits, &c, dim);
+        over.found(kernel::soft_cross_entropy(logits, &c, dim));
         let factors = over.factors(&ones);
         *logits = kernel::soft_cross_entropy_backward(logits, &c, dim, &over.rows, factors);
     } else if dim + 1 < logits.rank() {
@@ -219,8 +221,9 @@ impl<T: Float> Var<T> {
     /// # Gradient
     /// `dx_k = s·(a·softmax(x)_k − c_k)`, `a = Σ c_k`: without weights `softmax − smoothed_onehot`;
     /// s is the upstream gradient, over the divisor of a mean. For tracked probabilities
-    /// `dq_k = −s·(1−ε)·w_k·log softmax(x)_k`. Saves x, a few numbers per row, and the coefficients
-    /// of probabilities. Any order.
+    /// `dq_k = −s·(1−ε)·w_k·log softmax(x)_k` (0 where q = 0 at a logit of −∞). Saves x, a few numbers
+    /// per row, and the coefficients of probabilities or of `smooth_over_finite`. From 4 MiB of logits
+    /// on, where the loss has rank 0, the forward pass leaves the gradient, too. Any order.
     ///
     /// # Numerics
     /// Full relative accuracy for any confidence: the loss of a row is `log1p(Σ_{k≠y} e_k/e_y)`, and
@@ -264,7 +267,7 @@ impl<T: Float> Var<T> {
     /// # Gradient
     /// `dx` as there, times the row's weight. For tracked class weights, with `c_k = A_k·w_k`,
     /// `dw_k = −s·Σ_n r_n·A_nk·log softmax(x_n)_k`, and less what a mean's divisor takes:
-    /// `loss·Σ_n r_n·[y_n = k]` over it. They cost one tensor of the size of x. Any order.
+    /// `loss·Σ_n r_n·[y_n = k]` over it. They cost two tensors of the size of x, A and c. Any order.
     ///
     /// # Errors
     /// As [`Var::cross_entropy`]; [`Error::InvalidArgument`] for a row's weight that is not finite.
@@ -328,6 +331,7 @@ impl<T: Float> Var<T> {
         }
         let counted = over.rows.iter().filter(|r| r.correct).count();
         let correct = match &target {
+            _ if self.value().numel() == 0 => 0,
             Target::Classes(_) if tracked.is_none() && !options.smooth_over_finite => counted,
             _ => {
                 let dim = over.dim as isize;
@@ -351,9 +355,10 @@ impl<T: Float> Var<T> {
         tag: Tag,
         predictions: bool,
     ) -> Result<(Self, Arc<RowLosses>)> {
+        let op = ("cross_entropy", tag);
         if plan.smooth_over_finite {
             let c = Var::constant(plan.coefficients(&over, self.value())?);
-            return self.coefficient_loss("cross_entropy", &c, over);
+            return self.coefficient_loss(op, &c, over);
         }
         plan.predictions = predictions;
         let (x, dim, targets) = (self.value(), over.dim, plan.kernel_targets());
@@ -368,17 +373,17 @@ impl<T: Float> Var<T> {
         } else {
             over.rows = kernel::cross_entropy(x, dim, targets);
         }
+        let ready = Mutex::new(ready);
         let loss = over.reduce()?;
         let over = Arc::new(over);
         let fused = Arc::new(Fused { plan, over: Arc::clone(&over) });
-        let op = ("cross_entropy", tag);
         let loss =
             record_tagged(op, &[self.node()], &[Save::Input(self)], loss, move |ctx, g, sink| {
-                match &ready {
-                    Some(dx) if !ctx.create_graph() && g.item()? == T::ONE => {
-                        sink.add(0, Var::constant(dx.clone()))
-                    }
-                    _ => sink.add(0, fused.gradient(&ctx.saved(0), &g)?),
+                // Taken, so that nothing of its size is alive beside what is delivered.
+                let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match ready.filter(|_| !ctx.create_graph() && g.item().is_ok_and(|g| g == T::ONE)) {
+                    Some(dx) => sink.add(0, Var::constant(dx)),
+                    None => sink.add(0, fused.gradient(&ctx.saved(0), &g)?),
                 }
             })?;
         Ok((loss, over))
@@ -396,7 +401,7 @@ impl<T: Float> Var<T> {
     ) -> Result<(Self, Arc<RowLosses>)> {
         let (op, x) = ("cross_entropy", self.value());
         // Without weights: a row whose weight is 0 has a derivative in it.
-        let even = ClassOptions { weight: None, ..options.clone() };
+        let even = ClassOptions { weight: None, empty_mean: EmptyMean::Nan, ..options.clone() };
         let (mut over, plan) = Plan::new(op, x, target, row_weight, &even)?;
         let share = plan.coefficients(&over, x)?;
         over.keep(|row| plan.targets[row] >= 0);
@@ -404,7 +409,7 @@ impl<T: Float> Var<T> {
         shape[over.dim] = over.classes;
         let c = w.reshape(shape)?.expand(x.shape())?.gate::<Times>("class_weights", &share)?;
         if options.reduction != Reduction::Mean {
-            return self.coefficient_loss(op, &c, over);
+            return self.coefficient_loss((op, Tag::Plain), &c, over);
         }
         let used: Vec<usize> = (0..plan.targets.len()).filter(|&r| plan.targets[r] >= 0).collect();
         let classes =
@@ -415,14 +420,14 @@ impl<T: Float> Var<T> {
         let (total, z_loss) = (divisor.item()?, std::mem::replace(&mut over.z_loss, 0.0));
         over.divide(op, options, total.to_f64(), 1.0)?;
         let empty = over.share() == 0.0;
-        let (mut loss, over) = self.coefficient_loss(op, &c, over)?;
+        let (mut loss, over) = self.coefficient_loss((op, Tag::Plain), &c, over)?;
         if !empty {
             // 1, but with a derivative.
             loss = loss * (divisor.reciprocal() * total);
         }
         let weight = |row: usize| if over.counts(row) { over.weight(row) } else { 0.0 };
         let number: f64 = used.iter().map(|&row| weight(row)).sum();
-        if z_loss != 0.0 && number != 0.0 {
+        if z_loss != 0.0 && number != 0.0 && !empty {
             let weight = over.by_row(weight)?;
             let x = self.threshold_backward(&weight.value().abs())?;
             let lse = x.logsumexp_dim(&[over.dim as isize], true)?;
@@ -478,9 +483,7 @@ impl<T: Float> Var<T> {
         }
         let l = self.value();
         let (over, plan) = Plan::new(op, l, target, None, options)?;
-        if let Some((logits, past)) = self.fusable_logits(over.dim)
-            && !plan.smooth_over_finite
-        {
+        if let Some((logits, past)) = self.fusable_logits(over.dim) {
             return Ok(logits.planned((over, plan), Tag::FusedLoss { past }, false)?.0);
         }
         let dim = over.dim as isize;
@@ -503,6 +506,13 @@ impl<T: Float> Var<T> {
             Tensor::scalar(T::ZERO).expand(l.shape())?
         };
         record(op, [self.node()], [], loss, move |_, g, sink| {
+            let dim = over.dim as isize;
+            if plan.label_smoothing == 0.0 {
+                let hard = plan.by_row(&over, |class| -over.share() * plan.weight(class))?;
+                let s = over.upstream(&g)?.times(&Var::constant(hard))?;
+                let zeros = Var::constant(l.zeros_like());
+                return sink.add(0, zeros.scatter_add(dim, &plan.index(&over)?, &s)?);
+            }
             let s = over.upstream(&g)? * T::from_f64(-over.share());
             let c = plan.coefficients(&over, &l)?;
             sink.add(0, s.expand(l.shape())?.gate::<Times>("nll_loss_backward", &c)?)
@@ -559,12 +569,30 @@ impl<T: Float> Fused<T> {
     }
 }
 
-/// `x·c`, where a c of 0 makes 0 of any x.
+impl<T: Float> Var<T> {
+    /// `x·c`, where a factor of 0 makes 0 of anything. c broadcasts.
+    #[track_caller]
+    pub(super) fn times(&self, c: &Self) -> Result<Self> {
+        let y = self.value().zip::<T, Times>("times", c.value())?;
+        let saved = [Save::Input(self), Save::Input(c)];
+        record("times", [self.node(), c.node()], saved, y, |ctx, g, sink| {
+            if ctx.needs(0) {
+                sink.add_broadcast(0, g.times(&ctx.saved(1))?)?;
+            }
+            if ctx.needs(1) {
+                sink.add_broadcast(1, g.times(&ctx.saved(0))?)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// `x·c`, where a factor of 0 makes 0 of anything.
 pub(super) struct Times;
 impl<T: Float> Zip<T> for Times {
     #[inline(always)]
     fn apply<const FMA: bool>(x: T, c: T) -> T {
-        if c == T::ZERO { T::ZERO } else { x * c }
+        if (c == T::ZERO) | (x == T::ZERO) { T::ZERO } else { x * c }
     }
 }
 

@@ -64,11 +64,13 @@ impl<T: Float> Var<T> {
         let y = record(op, [self.node(), target.node()], saved, y, move |ctx, g, sink| {
             let (l, t) = (ctx.saved(0), ctx.saved(1));
             if ctx.needs(1) {
+                let l_is_masked = l.value().eq(-T::INFINITY)?;
                 let dt = if log_target {
-                    let far = T::from_f64(FAR);
-                    t.exp() * (t.clamp_min(far)? - l.clamp_min(far)? + T::ONE)
+                    t.exp().times(&(&t - l + T::ONE))?
                 } else {
-                    t.log() - l + T::ONE
+                    // Where both are −∞ the term is 0, and so is its derivative.
+                    let dt = t.log() - l + T::ONE;
+                    dt.masked_fill(&t.value().eq(T::ZERO)?.logical_and(&l_is_masked)?, T::ZERO)?
                 };
                 sink.add(1, &g * dt)?;
             }
@@ -99,16 +101,22 @@ impl<T: Float> Var<T> {
     /// # Gradient
     /// `dx = (τ/N)·(softmax(x/τ) − softmax(t/τ))`; a tracked teacher receives one, too. Any order.
     ///
+    /// # Numerics
+    /// A sum of `q·(ln q − ln p)`: its error is a few u of `Σ q·(|ln q| + |ln p|)`, which of a student
+    /// that has become its teacher may be more than the value, and of either sign. The gradient is a
+    /// difference of two exact distributions.
+    ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::RankMismatch`]; [`Error::InvalidArgument`] unless τ is positive
-    /// and finite; [`Error::MixedTapes`].
+    /// and finite in the type; [`Error::MixedTapes`].
     ///
     /// # Reference
     /// Hinton, Vinyals & Dean, arXiv 1503.02531. `torch.nn.functional.kl_div` of `log_softmax`.
     #[track_caller]
     pub fn distillation_loss(&self, teacher: &Self, temperature: f64) -> Result<Self> {
         let op = "distillation_loss";
-        if !(temperature > 0.0 && temperature.is_finite()) {
+        let scale = T::from_f64(temperature);
+        if !(scale > T::ZERO && scale < T::INFINITY) {
             let reason = format!("must be positive and finite, found {temperature}");
             return Err(Error::InvalidArgument { op, name: "temperature", reason });
         }
@@ -121,7 +129,6 @@ impl<T: Float> Var<T> {
             1 => 0,
             _ => 1,
         };
-        let scale = T::from_f64(temperature);
         let student = (self / scale).log_softmax(dim)?;
         let teacher = (teacher / scale).log_softmax(dim)?;
         let each = student.kl_div(&teacher, true, KlReduction::Sum)?;

@@ -15,7 +15,9 @@ impl<T: Float> Var<T> {
     ///
     /// # Gradient
     /// `dx = s·w_y·((1−p_y)^γ − γ·p_y·(1−p_y)^(γ−1)·ln p_y)·(p − onehot)`; s is the upstream gradient, over
-    /// the divisor of a mean (that of cross entropy). Any order.
+    /// the divisor of a mean (that of cross entropy). Any order, but for γ strictly between 0 and 1 the
+    /// second holds `(1−p_y)^(γ−2)`, which may overflow for a row that is certain (in f32 from a lead of
+    /// some 50).
     ///
     /// # Numerics
     /// `1 − p_y` is `−expm1(−l)`: it keeps its digits for confident rows.
@@ -39,7 +41,9 @@ impl<T: Float> Var<T> {
             if gamma == 0.0 {
                 return Ok(l.clone());
             }
-            Ok(l * (-(-l).expm1()).focal_factor(gamma)?)
+            // Of a larger loss p is 0: its derivative, times an infinite loss, must be 0.
+            let near = l.clamp_max(T::from_f64(800.0))?;
+            Ok(l * (-(-near).expm1()).focal_factor(gamma)?)
         })
     }
 
@@ -78,15 +82,29 @@ impl<T: Float> Var<T> {
             Target::Probabilities(q) => q,
         };
         plain(op, options)?;
+        super::regression::same_shape(op, self.value(), q.value())?;
         if options.weight.is_some() {
             let reason = "is for class indices".into();
             return Err(Error::InvalidArgument { op, name: "weight", reason });
         }
-        let rows = ClassOptions { reduction: Reduction::None, ..options.clone() };
-        let l = self.cross_entropy(&*q, &rows)?;
+        let l = self.cross_entropy(&*q, options)?;
         let dim = if self.value().rank() == 1 { 0 } else { 1 };
-        let rest = -self.log_softmax(dim)?.expm1();
-        (l + (rest * &*q).sum_dim(&[dim], false)? * e).reduced(op, options.reduction)
+        let rows = self.value().numel() / self.shape()[dim as usize].max(1);
+        if rows == 0 {
+            return Ok(l);
+        }
+        // Rows that do not count are replaced before they are read.
+        let mut x = self.clone();
+        if !q.is_tracked() {
+            let used = q.value().abs().sum_dim(&[dim], true)?;
+            x = x.threshold_backward(&used)?;
+        }
+        let rest = -x.log_softmax(dim)?.expm1();
+        let more = rest.times(&q)?.sum_dim(&[dim], false)? * e;
+        Ok(l + match options.reduction {
+            Reduction::Mean => more.sum() / T::from_f64(rows as f64),
+            reduction => more.reduced(op, reduction)?,
+        })
     }
 
     /// A function of each row's cross entropy, with the weights and the mean of that.
@@ -160,6 +178,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::class_loss::EmptyMean;
     use crate::tape::Tape;
 
     #[test]
@@ -198,6 +217,30 @@ mod tests {
         let loss = x.focal_loss(&nothing, 2.0, &o).unwrap();
         assert!(loss.item().unwrap().is_nan());
         assert_eq!(loss.backward().unwrap().wrt(&x).unwrap().to_vec(), [0.0; 6]);
+    }
+
+    #[test]
+    fn infinite_losses_and_rows_of_no_probability() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        for gamma in [0.0, 0.5, 1.0, 2.0] {
+            let x = Tape::new().var(Tensor::from_vec(vec![-inf, 0.0, 0.0], [1, 3]).unwrap());
+            let t = Tensor::from_vec(vec![0], [1]).unwrap();
+            let loss = x.focal_loss(&t, gamma, &ClassOptions::default()).unwrap();
+            assert_eq!(loss.item().unwrap(), inf);
+            let dx = loss.backward().unwrap().wrt(&x).unwrap().to_vec();
+            assert_eq!(dx, [-1.0, 0.5, 0.5], "{gamma}");
+        }
+        let x = Tape::new().var(Tensor::from_vec(vec![nan, nan, 0.0, 0.0], [2, 2]).unwrap());
+        let q = Tensor::from_vec(vec![0.0, 0.0, 0.5, 0.5], [2, 2]).unwrap();
+        let loss = x.poly_loss(&q, 1.0, &ClassOptions::default()).unwrap();
+        assert!((loss.item().unwrap() - (2.0_f64.ln() + 0.5) / 2.0).abs() < 1e-15);
+        let dx = loss.backward().unwrap().wrt(&x).unwrap().to_vec();
+        assert_eq!(dx, [0.0; 4]);
+        let none = Var::constant(Tensor::<f64>::zeros([0, 2]).unwrap());
+        let zero = ClassOptions { empty_mean: EmptyMean::Zero, ..Default::default() };
+        assert_eq!(none.poly_loss(&none, 1.0, &zero).unwrap().item().unwrap(), 0.0);
+        let error = ClassOptions { empty_mean: EmptyMean::Error, ..Default::default() };
+        assert!(none.poly_loss(&none, 1.0, &error).is_err());
     }
 
     #[test]

@@ -150,7 +150,7 @@ kernels! { Zip3(x: T, t: T, p: T) -> T:
     Huber = {
         let d = (x - t).abs();
         let half = T::from_f64(0.5);
-        if d < p { d * d * half } else { p * (d - half * p) }
+        if d < p { d * half * d } else { p * (d - half * p) }
     };
 }
 

@@ -11,7 +11,7 @@ use tensor::{Error, Float, Result, Tensor};
 use super::class_loss::{ClassOptions, RowLosses};
 use super::cross_entropy::{Times, uniform_part};
 use super::normalization::Affine;
-use crate::tape::{Save, record};
+use crate::tape::{Save, Tag, record, record_tagged};
 use crate::var::Var;
 
 impl<T: Float> Var<T> {
@@ -42,38 +42,37 @@ impl<T: Float> Var<T> {
                 let even = ClassOptions { weight: None, ..options.clone() };
                 let mut shape = vec![1; self.value().rank()];
                 shape[over.dim] = over.classes;
-                self.coefficients_of(q, &over, &even)? * w.reshape(shape)?
+                self.coefficients_of(q, &over, &even)?.times(&w.reshape(shape)?)?
             }
         };
-        self.coefficient_loss(op, &c, over)
+        self.coefficient_loss((op, Tag::Plain), &c, over)
     }
 
     /// The loss with coefficients c, in the shape of the logits.
     #[track_caller]
     pub(super) fn coefficient_loss(
         &self,
-        op: &'static str,
+        op: (&'static str, Tag),
         c: &Self,
         mut over: RowLosses,
     ) -> Result<(Self, Arc<RowLosses>)> {
-        over.rows = kernel::soft_cross_entropy(self.value(), c.value(), over.dim);
+        over.found(kernel::soft_cross_entropy(self.value(), c.value(), over.dim));
         let loss = over.reduce()?;
         let over = Arc::new(over);
         let soft = Arc::new(Soft { over: Arc::clone(&over), all_count: c.is_tracked() });
         let saved = [Save::Input(self), Save::Input(c)];
         let nodes = [self.node(), c.node()];
-        let loss = record(op, nodes, saved, loss, move |ctx, g, sink| {
+        let loss = record_tagged(op, &nodes, &saved, loss, move |ctx, g, sink| {
             let (over, x, c) = (&soft.over, ctx.saved(0), ctx.saved(1));
             if ctx.needs(1) {
-                let s = over.upstream(&g)? * over.by_row(|row| -over.weight(row) * over.share())?;
+                let s = over.by_row(|row| -over.weight(row) * over.share())?;
+                let s = over.upstream(&g)?.times(&s)?;
                 let used = over.by_row::<T>(|row| over.weight(row).abs())?;
                 let log_p = x.threshold_backward(used.value())?.log_softmax(over.dim as isize)?;
-                if ctx.create_graph() {
-                    sink.add(1, log_p * s)?;
-                } else {
-                    let dc = log_p.value().zip::<T, Times>("cross_entropy_backward", s.value())?;
-                    sink.add(1, Var::constant(dc))?;
-                }
+                // A masked class without a share in the target has none in its gradient.
+                let masked = log_p.value().eq(-T::INFINITY)?;
+                let none = masked.logical_and(&c.value().eq(T::ZERO)?)?;
+                sink.add(1, log_p.masked_fill(&none, T::ZERO)?.times(&s)?)?;
             }
             if ctx.needs(0) {
                 sink.add(0, soft.gradient(&x, &c, &g)?)?;

@@ -140,6 +140,7 @@ impl<T: Float> NLLLoss<T> {
     /// As [`CrossEntropyLoss::new`].
     pub fn new(options: NLLLossOptions<T>) -> Result<Self> {
         options.validate("NLLLoss")?;
+        number("NLLLoss", "z_loss", options.z_loss, options.z_loss == 0.0, "0: it is for logits")?;
         Ok(NLLLoss { options })
     }
 }

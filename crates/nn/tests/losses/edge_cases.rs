@@ -88,7 +88,10 @@ fn case_01_all_targets_ignored<T: Float>() {
         }
         let o = ClassOptions { empty_mean: EmptyMean::Error, ..smoothed(label_smoothing) };
         let message = text(Var::constant(x.clone()).cross_entropy(&t, &o));
-        assert_eq!(message, "cross_entropy: target has no row that counts, so there is no mean");
+        assert_eq!(
+            message,
+            "cross_entropy: target must have some weight for a mean: it is 0 in all"
+        );
         let o = ClassOptions { reduction: Reduction::Sum, ..smoothed(label_smoothing) };
         assert_eq!(of_classes(&x, &t, &o), (vec![0.0], vec![0.0; 4]));
         let o = ClassOptions { reduction: Reduction::None, ..o };
@@ -527,4 +530,178 @@ fn case_30_losses_of_two_modules_add<T: Float>() {
     let dx = floats(twice.backward().unwrap().wrt(&v).unwrap());
     let (_, once) = of_classes(&x, &t, &ClassOptions::default());
     assert_eq!(dx, once.iter().map(|g| 2.0 * g).collect::<Vec<_>>());
+}
+
+/// Second derivatives and gradients of weights beside masked classes and rows that do not count.
+#[test]
+fn nothing_spreads_from_what_does_not_count() {
+    let x0 = tensor::<f64>(&[0.0, -INF, 1.0], &[1, 3]);
+    let t = classes(&[0], &[1]);
+    let finite = |v: &Var<f64>| v.value().to_vec().iter().all(|v| v.is_finite());
+    let tape = Tape::new();
+    let (x, w) = (tape.var(x0.clone()), tape.var(tensor(&[1.0, 1.0, 2.0], &[3])));
+    let by_class = BatchWeights { row: None, class: Some(&w) };
+    for reduction in [Reduction::Mean, Reduction::Sum] {
+        let o = ClassOptions { reduction, ..Default::default() };
+        let loss = x.cross_entropy_detailed(&t, &by_class, &o).unwrap().loss;
+        let first = grad(&[&loss], &[&x, &w], &[], true).unwrap();
+        let (dx, dw) = (first[0].clone().unwrap(), first[1].clone().unwrap());
+        assert!(finite(&dx) && finite(&dw));
+        for of in [dx.square().sum(), dw.square().sum()] {
+            let second = grad(&[&of], &[&x, &w], &[], true).unwrap();
+            assert!(second.iter().flatten().all(finite));
+        }
+    }
+    // Probabilities that have no share in the masked class.
+    let q = tape.var(tensor(&[0.5, 0.0, 0.5], &[1, 3]));
+    let loss = x.cross_entropy(&q, &ClassOptions::default()).unwrap();
+    let first = grad(&[&loss], &[&x, &q], &[], true).unwrap();
+    assert!(first.iter().flatten().all(finite));
+    let second = grad(&[&first[1].clone().unwrap().square().sum()], &[&x, &q], &[], false).unwrap();
+    assert!(second.iter().flatten().all(finite));
+    // An upstream gradient of NaN where a row does not count.
+    let up = [Var::constant(tensor(&[1.0, NAN], &[2]))];
+    let rows = tensor(&[1.0, 0.0], &[2]);
+    let x = tape.var(tensor::<f64>(&[0.0, 1.0, NAN, 0.0], &[2, 2]));
+    let q = tape.var(tensor(&[0.25, 0.75, NAN, 0.0], &[2, 2]));
+    let o = ClassOptions { reduction: Reduction::None, ..Default::default() };
+    let soft = x.cross_entropy_detailed(&q, &weights(&rows), &o).unwrap().loss;
+    let hard = x.cross_entropy(&classes(&[0, -100], &[2]), &o).unwrap();
+    for (loss, of) in [(&soft, &[&x, &q][..]), (&hard, &[&x])] {
+        let first = grad(&[loss], of, &up, true).unwrap();
+        for d in first.into_iter().flatten() {
+            assert_eq!(d.value().to_vec()[2..], [0.0, 0.0]);
+            let second = grad(&[&d.square().sum()], &[&x], &[], false).unwrap();
+            assert_eq!(second[0].as_ref().unwrap().value().to_vec()[2..], [0.0, 0.0]);
+        }
+    }
+}
+
+#[test]
+fn a_target_far_behind_costs_its_distance() {
+    for gap in [700.0, 705.0, 709.8, 720.0, 744.0, 750.0, 1e5] {
+        for count in [1, 1000] {
+            let mut x = vec![0.0; count + 1];
+            x[0] = -gap;
+            let x = tensor::<f64>(&x, &[1, count + 1]);
+            let (loss, dx) = of_classes(&x, &classes(&[0], &[1]), &ClassOptions::default());
+            close::<f64>(&loss, &[gap + (count as f64).ln()], 4.0);
+            assert_eq!(dx[0], -1.0);
+            let focal = Tape::new().var(x.clone());
+            let loss = focal.focal_loss(&classes(&[0], &[1]), 2.0, &ClassOptions::default());
+            let dx = floats(loss.unwrap().backward().unwrap().wrt(&focal).unwrap());
+            assert!((dx[0] + 1.0).abs() < 1e-15, "{dx:?}");
+        }
+    }
+}
+
+#[test]
+fn right_predictions_are_those_of_argmax() {
+    let count = |x: &[f64], t: i64| {
+        let x = Var::constant(tensor::<f64>(x, &[1, x.len()]));
+        let found = x.cross_entropy_detailed(
+            &classes(&[t], &[1]),
+            &Default::default(),
+            &Default::default(),
+        );
+        found.unwrap().correct
+    };
+    assert_eq!(
+        (count(&[NAN, 0.0, 0.0], 1), count(&[INF, 0.0], 1), count(&[INF, 0.0], 0)),
+        (0, 0, 1)
+    );
+    // The first of equal ones.
+    assert_eq!((count(&[1.0, 1.0], 0), count(&[1.0, 1.0], 1)), (1, 0));
+    for shape in [&[0, 0][..], &[0, 3], &[2, 3, 0], &[2, 0, 0]] {
+        let q = Var::constant(tensor::<f64>(&[], shape));
+        let found = q.cross_entropy_detailed(&q, &Default::default(), &Default::default()).unwrap();
+        assert_eq!((found.valid, found.correct), (0, 0));
+    }
+}
+
+#[test]
+fn a_z_loss_is_averaged_over_the_rows_that_count() {
+    // The first row has coefficients 0: its class weighs nothing, and the other has a logit of −∞.
+    let x = tensor::<f64>(&[0.0, -INF, 1.0, 2.0], &[2, 2]);
+    let o = ClassOptions {
+        z_loss: 0.1,
+        label_smoothing: 0.1,
+        smooth_over_finite: true,
+        ..weighted(&[0.0, 1.0])
+    };
+    let lse = 2.0 + (-1.0_f64).exp().ln_1p();
+    let cross = 0.95 * (lse - 2.0);
+    let (loss, _) = of_classes(&x, &classes(&[0, 1], &[2]), &o);
+    close::<f64>(&loss, &[cross + 0.1 * lse * lse], 16.0);
+    // Weights of rows whose sum is 0: no mean of λ, but one of the rest.
+    let x = tensor::<f64>(&[0.0, 1.0, 2.0, 0.5], &[2, 2]);
+    let row = tensor::<f64>(&[1.0, -1.0], &[2]);
+    for empty_mean in [EmptyMean::Nan, EmptyMean::Zero, EmptyMean::Error] {
+        let o = ClassOptions { z_loss: 0.1, empty_mean, ..weighted(&[1.0, 3.0]) };
+        let without = ClassOptions { z_loss: 0.0, ..o.clone() };
+        let value = |o| {
+            let v = Var::constant(x.clone());
+            floats(
+                v.cross_entropy_detailed(&classes(&[0, 1], &[2]), &weights(&row), o)
+                    .unwrap()
+                    .loss
+                    .value(),
+            )
+        };
+        assert_eq!(value(&o), value(&without));
+    }
+}
+
+#[test]
+fn smoothing_keeps_its_digits_where_other_classes_weigh_nothing() {
+    for gap in [5.0_f64, 20.0, 40.0, 60.0] {
+        let small = (-gap).exp().ln_1p();
+        for (class, share) in [(0, 0.95), (1, 0.05)] {
+            let o = ClassOptions {
+                label_smoothing: 0.1,
+                reduction: Reduction::Sum,
+                ..weighted(&[1.0, 0.0])
+            };
+            let x = tensor::<f64>(&[gap, 0.0], &[1, 2]);
+            let (loss, _) = of_classes(&x, &classes(&[class], &[1]), &o);
+            close::<f64>(&loss, &[share * small], 6.0);
+        }
+    }
+    // Not a number is one, with all of ε over what is finite, too.
+    let o = ClassOptions::<f64> { smooth_over_finite: true, ..smoothed(1.0) };
+    for row in [[NAN, NAN], [NAN, -INF], [-INF, -INF], [NAN, 0.0]] {
+        let (loss, dx) = of_classes(&tensor(&row, &[1, 2]), &classes(&[0], &[1]), &o);
+        assert!(loss[0].is_nan() && dx.iter().all(|d| d.is_nan()), "{row:?}: {loss:?} {dx:?}");
+    }
+}
+
+#[test]
+fn gradients_times_a_large_factor_keep_their_small_entries() {
+    let x = tensor::<f32>(&[88.0, 0.0], &[1, 2]);
+    let v = Tape::new().var(x);
+    let loss = v.cross_entropy(&classes(&[0], &[1]), &ClassOptions::default()).unwrap();
+    let dx = floats(loss.backward_with(&Tensor::scalar(1e12)).unwrap().wrt(&v).unwrap());
+    let want = (-88.0_f64).exp() * f64::from(1e12_f32);
+    close::<f32>(&dx, &[-want, want], 7.0);
+}
+
+#[test]
+fn ignored_rows_of_nan_in_the_composition_however_it_is_computed() {
+    let x = tensor::<f64>(&[NAN, 1.0, 0.0, 1.0], &[2, 2]);
+    for smooth_over_finite in [false, true] {
+        for retain in [false, true] {
+            let o = ClassOptions { smooth_over_finite, ..smoothed::<f64>(0.1) };
+            let tape = Tape::new();
+            let v = tape.var(x.clone());
+            let l = v.log_softmax(1).unwrap();
+            if retain {
+                l.retain().unwrap();
+            }
+            let loss = l.nll_loss(&classes(&[-100, 1], &[2]), &o).unwrap();
+            let dx = floats(loss.backward().unwrap().wrt(&v).unwrap());
+            let (_, want) = of_classes(&x, &classes(&[-100, 1], &[2]), &o);
+            assert_eq!(dx[..2], [0.0; 2]);
+            close::<f64>(&dx[2..], &want[2..], 8.0);
+        }
+    }
 }

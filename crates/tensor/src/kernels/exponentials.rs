@@ -20,6 +20,8 @@ const TILES: usize = 4;
 /// The sums take exponentials this many powers of two larger, so that terms far below the largest
 /// (to a gap of 129 in `f32`) are still normal numbers.
 const LIFT: i32 = 60;
+/// 2⁻ᴸᴵᶠᵀ.
+const LOWER: f64 = f64::from_bits((1023 - LIFT as u64) << 52);
 /// What a row's softmax follows from: `Σ_k exp(x_k) = (rest + picked)·2ᴷ·exp(shift)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowSums {
@@ -39,12 +41,17 @@ pub struct RowSums {
 impl RowSums {
     /// `ln Σ exp(x_k) − max`, at least 0.
     pub(crate) fn lse_above_max(&self) -> f64 {
-        ((self.rest + self.picked) / self.top).ln()
+        let RowSums { picked, rest, top, .. } = *self;
+        let others = if picked == top { rest } else { (rest - top) + picked };
+        (others / top).ln_1p()
     }
 
     /// A row of [`GradientRows`].
     pub(crate) fn scale<T: Float>(&self, f: f64, c: f64) -> RowScale<T> {
-        Some((T::from_f64(f), T::from_f64(c), Frame::at(T::from_f64(self.shift), self.k)))
+        let frame = Frame::at(T::from_f64(self.shift), self.k);
+        // A large factor makes normal numbers of exponentials that are not.
+        let (f, frame) = if f.abs() > 2.0 { (f * LOWER, frame.lifted()) } else { (f, frame) };
+        Some((T::from_f64(f), T::from_f64(c), frame))
     }
 
     /// The place of the maximum, where its share is more than half.
@@ -276,11 +283,11 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 Pick::Class(classes) => Some(classes[r] as usize),
             };
             let x = block.row(r);
-            let (max, nan) = row_max(x);
-            if nan || max.abs() == T::INFINITY {
-                let nan = f64::NAN;
-                *out =
-                    RowSums { picked: nan, rest: nan, top: nan, below: nan, ..Default::default() };
+            let (max, has_nan) = row_max(x);
+            if has_nan || max.abs() == T::INFINITY {
+                let [picked, rest, top, below] = [f64::NAN; 4];
+                let max = if has_nan { f64::NAN } else { max.to_f64() };
+                *out = RowSums { picked, rest, shift: 0.0, k: 0, max, top, below };
                 continue;
             }
             let base = Frame::new::<FMA>(max);
@@ -319,8 +326,7 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 Some(weights) => sum_below::<T, true>(x, weights.row(r), max),
             };
             // Back to the scale of `base`; exact in f64.
-            let lift = f64::from_bits((1023 + LIFT as u64) << 52);
-            let (picked, rest, top) = (picked / lift, rest / lift, top / lift);
+            let (picked, rest, top) = (picked * LOWER, rest * LOWER, top * LOWER);
             let (shift, max) = (base.shift.to_f64(), max.to_f64());
             *out = RowSums { picked, rest, shift, k: base.k, max, top, below };
         }

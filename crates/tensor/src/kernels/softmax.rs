@@ -75,8 +75,10 @@ pub fn log_softmax_backward<T: Float>(
             let mut scratch = Vec::new();
             let g = g_rows.block(first, part.len(), &mut scratch);
             let sums = &sums[first..first + part.len()];
-            let scale = |(r, s): (usize, &RowSums)| {
-                s.scale(-T::sum_slice(g.row(r)) / (s.rest + s.picked), 1.0)
+            // A row without upstream gradient is not read.
+            let scale = |(r, s): (usize, &RowSums)| match T::sum_slice(g.row(r)) {
+                0.0 if g.row(r).iter().all(|&g| g == T::ZERO) => None,
+                sum => s.scale(-sum / (s.rest + s.picked), 1.0),
             };
             let scales: Vec<_> = sums.iter().enumerate().map(scale).collect();
             scaled_block(x, &scales, Factors::Rows(g), out, |r| {
@@ -313,8 +315,9 @@ fn row_loss<T: Float>(x: &[T], class: usize, s: &RowSums, c: &Coefficients<'_, T
     let mut loss = 0.0;
     if hard != 0.0 {
         // ln Σ exp − x_y, without a difference of large numbers.
-        let gap = if s.picked > 0.0 {
-            (s.rest / s.picked).ln_1p()
+        let ratio = s.rest / s.picked;
+        let gap = if s.picked >= f64::MIN_POSITIVE && ratio < f64::INFINITY {
+            ratio.ln_1p()
         } else {
             s.lse_above_max() + (s.max - x[class].to_f64())
         };
