@@ -48,7 +48,7 @@ pub use losses::{
     HuberLoss, KLDivLoss, L1Loss, Loss, MSELoss, NLLLoss, NLLLossOptions, PolyLoss, RegressionLoss,
     SigmoidFocalLoss, SmoothL1Loss, Values,
 };
-pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Tanh};
+pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Softmax, Tanh};
 pub use parameters::{Parameter, Parameters, Visitor};
 pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_dict};
 
@@ -61,7 +61,7 @@ pub mod prelude {
         BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss,
         FocalLoss, HuberLoss, KLDivLoss, L1Loss, Linear, LogSoftmax, Loss, MSELoss, Module,
         NLLLoss, NLLLossOptions, Parameter, Parameters, PolyLoss, ReLU, RegressionLoss, Sequential,
-        SigmoidFocalLoss, SmoothL1Loss, Tanh, gradcheck_module, gradgradcheck_module,
+        SigmoidFocalLoss, SmoothL1Loss, Softmax, Tanh, gradcheck_module, gradgradcheck_module,
         load_safetensors, save_safetensors,
     };
     pub use autograd::{

@@ -153,6 +153,20 @@ function_module! {
     LogSoftmax { dim: isize }, |this, x| x.log_softmax(this.dim)
 }
 
+function_module! {
+    /// `exp(x)/Σ exp(x)` along a dim. `torch.nn.Softmax`. Losses take logits: before them it is not
+    /// wanted.
+    ///
+    /// # Examples
+    /// ```
+    /// use nn::prelude::*;
+    /// let p = Softmax::new(-1).forward(&Var::constant(Tensor::<f64>::zeros([1, 4])?))?;
+    /// assert_eq!(p.value().to_vec(), [0.25; 4]);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    Softmax { dim: isize }, |this, x| x.softmax(this.dim)
+}
+
 /// Modules one after another. `torch.nn.Sequential`.
 pub struct Sequential<T: Float> {
     layers: Vec<Box<dyn Module<Elem = T> + Send + Sync>>,

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use tensor::kernels::FloatKernels;
 use tensor::kernels::softmax::LossRow;
 use tensor::{Error, Float, Result, Shape, Tensor};
 
@@ -313,8 +312,10 @@ impl RowLosses {
     pub(super) fn found(&mut self, rows: Vec<LossRow>) {
         self.rows = rows;
         if self.mean && !self.divisor.is_nan() {
-            let weight = |row| if self.counts(row) { self.weight(row) } else { 0.0 };
-            let total: f64 = (0..self.rows.len()).map(weight).sum();
+            let mut total = Total::default();
+            let counting = (0..self.rows.len()).filter(|&row| self.counts(row));
+            counting.for_each(|row| total.add(self.weight(row)));
+            let total = total.value();
             self.z_divisor = if total == 0.0 { f64::NAN } else { total };
         }
     }
@@ -355,7 +356,9 @@ impl RowLosses {
         if divisor.is_nan() {
             return self.empty;
         }
-        f64::sum_slice(&(0..self.shape.numel()).map(of).collect::<Vec<f64>>()) / divisor
+        let mut total = Total::default();
+        (0..self.shape.numel()).for_each(|row| total.add(of(row)));
+        total.value() / divisor
     }
 
     /// `s` and `t` of each row's gradient `(s·a + t)·p − s·c`, from the upstream gradient.
@@ -442,6 +445,27 @@ impl RowLosses {
         let lse = rows.clone().map(|row| T::from_f64(lse(row))).collect();
         let lse = Tensor::from_vec(lse, &self.shape)?;
         Ok(ClassLoss { loss, lse, valid: rows.filter(|&row| self.counts(row)).count(), correct })
+    }
+}
+
+/// A sum that keeps what its additions lose (Neumaier, ZAMM 54, 1974), so that in f64 a mean over
+/// many rows is as exact as over a few.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Total {
+    sum: f64,
+    lost: f64,
+}
+
+impl Total {
+    pub(super) fn add(&mut self, x: f64) {
+        let sum = self.sum + x;
+        let (large, small) = if self.sum.abs() >= x.abs() { (self.sum, x) } else { (x, self.sum) };
+        self.lost += (large - sum) + small;
+        self.sum = sum;
+    }
+
+    pub(super) fn value(self) -> f64 {
+        if self.sum.is_finite() { self.sum + self.lost } else { self.sum }
     }
 }
 

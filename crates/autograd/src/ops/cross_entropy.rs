@@ -13,7 +13,8 @@ use tensor::kernels::softmax::{self as kernel, ClassTargets};
 use tensor::{Error, Float, Result, Tensor};
 
 use super::class_loss::{
-    BatchWeights, ClassLoss, ClassOptions, EmptyMean, Reduction, RowLosses, Target, check_weight,
+    BatchWeights, ClassLoss, ClassOptions, EmptyMean, Reduction, RowLosses, Target, Total,
+    check_weight,
 };
 use crate::tape::{NodeRef, Place, Save, Tag, record, record_tagged};
 use crate::var::Var;
@@ -56,7 +57,7 @@ impl<T: Float> Plan<T> {
         let weight = options.weight.as_ref().map(Tensor::to_vec);
         let weight = |class: usize| weight.as_ref().map_or(1.0, |w| w[class].to_f64());
         let uniform = smoothing > 0.0 && (0..classes).any(|class| weight(class) > 0.0);
-        let (mut total_weight, mut total_rows) = (0.0, 0.0);
+        let (mut total_weight, mut total_rows) = (Total::default(), Total::default());
         for (row, t) in targets.iter_mut().enumerate() {
             let own = over.weight(row);
             if !used(*t) || own == 0.0 {
@@ -64,15 +65,15 @@ impl<T: Float> Plan<T> {
                 continue;
             }
             let weight = weight(*t as usize);
-            total_weight += own * weight;
+            total_weight.add(own * weight);
             // A row whose coefficients are all 0 does not count either.
             if uniform || (1.0 - smoothing) * weight > 0.0 {
-                total_rows += own;
+                total_rows.add(own);
             } else {
                 *t = -1;
             }
         }
-        over.divide(op, options, total_weight, total_rows)?;
+        over.divide(op, options, total_weight.value(), total_rows.value())?;
         let plan = Plan {
             targets,
             weight: options.weight.as_ref().map(Tensor::contiguous),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tensor::kernels::softmax as kernel;
 use tensor::{Error, Float, Result, Tensor};
 
-use super::class_loss::{ClassOptions, RowLosses};
+use super::class_loss::{ClassOptions, RowLosses, Total};
 use super::cross_entropy::{Times, uniform_part};
 use super::normalization::Affine;
 use crate::tape::{Save, Tag, record, record_tagged};
@@ -34,7 +34,9 @@ impl<T: Float> Var<T> {
             let reason = format!("is for class indices; with probabilities there is none: {class}");
             return Err(Error::InvalidArgument { op, name: "ignore_index", reason });
         }
-        let rows = (0..over.shape.numel()).map(|row| over.weight(row)).sum();
+        let mut rows = Total::default();
+        (0..over.shape.numel()).for_each(|row| rows.add(over.weight(row)));
+        let rows = rows.value();
         over.divide(op, options, rows, rows)?;
         let c = match class_weight {
             None => self.coefficients_of(q, &over, options)?,

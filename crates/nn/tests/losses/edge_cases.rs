@@ -33,6 +33,7 @@ in_both_types! {
     case_06_smoothing_outside_the_unit_interval
     case_07_target_out_of_range
     case_08_ignore_index_default_and_none
+    case_09_targets_of_other_types_are_cast
     case_10_used_row_of_nan_or_infinity
     case_11_ignored_row_of_nan_or_infinity
     case_12_target_of_weight_zero_with_nan_logits
@@ -51,6 +52,7 @@ in_both_types! {
     case_25_weights_that_are_no_weights
     case_26_divisors_that_are_none
     case_27_mean_over_many_rows_with_a_regular_pattern
+    case_28_sums_beyond_the_digits_of_the_type
     case_29_backward_twice
     case_30_losses_of_two_modules_add
 }
@@ -212,6 +214,13 @@ fn case_08_ignore_index_default_and_none<T: Float>() {
     // With probabilities there is nothing that it could mean.
     let message = text(v.cross_entropy(&v, &o));
     assert!(message.contains("ignore_index is for class indices"), "{message}");
+}
+
+fn case_09_targets_of_other_types_are_cast<T: Float>() {
+    let (x, o) = (tensor::<T>(&[0.0, 1.0, 2.0, 3.0], &[2, 2]), ClassOptions::default());
+    let bytes = Tensor::from_vec(vec![1_u8, 0], [2]).unwrap();
+    let want = of_classes(&x, &classes(&[1, 0], &[2]), &o);
+    assert_eq!(of_classes(&x, &bytes.cast::<i64>(), &o), want);
 }
 
 fn case_10_used_row_of_nan_or_infinity<T: Float>() {
@@ -511,6 +520,19 @@ fn case_27_mean_over_many_rows_with_a_regular_pattern<T: Float>() {
     let l = Var::constant(Tensor::scalar(-T::ONE).expand([n, 1]).unwrap());
     let loss = l.nll_loss(&target, &ClassOptions::default()).unwrap();
     assert_eq!(loss.item().unwrap().to_f64(), 1.0);
+}
+
+fn case_28_sums_beyond_the_digits_of_the_type<T: Float>() {
+    // In f32 a running sum of rows would end at 2²⁴ times its terms, and lose digits long before.
+    let n = 1 << 18;
+    let x = tensor::<T>(&[0.0, 0.0, 0.0], &[1, 3]).expand([n, 3]).unwrap();
+    let t = Tensor::from_vec(vec![1_i64; n], [n]).unwrap();
+    let (sum, dx) =
+        of_classes(&x, &t, &ClassOptions { reduction: Reduction::Sum, ..Default::default() });
+    close::<T>(&sum, &[n as f64 * 3.0_f64.ln()], 2.0);
+    let (mean, dm) = of_classes(&x, &t, &ClassOptions::default());
+    close::<T>(&mean, &[3.0_f64.ln()], 2.0);
+    close::<T>(&dm[..3], &[dx[0] / n as f64, dx[1] / n as f64, dx[2] / n as f64], 1.0);
 }
 
 fn case_29_backward_twice<T: Float>() {
