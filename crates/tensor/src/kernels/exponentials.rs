@@ -10,7 +10,7 @@
 //! J. Numer. Anal. 41 (2021) (error analysis).
 
 use super::Kernel;
-use super::reduce::tree_sum;
+use super::reduce::{tree, tree_sum};
 use crate::element::Float;
 
 const LANES: usize = 16;
@@ -203,45 +203,34 @@ fn row_max<T: Float>(x: &[T]) -> (T, bool) {
             }
         }
     }
-    let max = max.into_iter().fold(-T::INFINITY, |a, b| if b > a { b } else { a });
-    (max, nan.into_iter().any(|n| n))
+    let max = tree(max, |a, b| if b > a { b } else { a });
+    (max, tree(nan, |a, b| a | b))
 }
 
-/// Sum of the exponentials of `tiles`; with `WITHOUT_MAX` entries equal to `max` count 0, and
-/// `ties` counts them.
+/// The first place of the maximum.
 #[inline(always)]
-fn sum_tiles<T: Float, const FMA: bool, const WITHOUT_MAX: bool>(
+fn place<T: Float>(x: &[T], max: T) -> usize {
+    let without = |tile: &&[T; LANES]| !tile.iter().fold(false, |any, &v| any | (v == max));
+    let first = LANES * x.as_chunks().0.iter().take_while(without).count();
+    first + x[first..].iter().take_while(|&&v| v != max).count()
+}
+
+/// Adds the exponentials of `tiles`.
+#[inline(always)]
+fn add_tiles<T: Float, const FMA: bool>(
+    sums: &mut [f64; LANES],
     tiles: &[[T; LANES]],
     frame: Frame<T>,
-    max: T,
-    ties: &mut f64,
-) -> f64 {
-    let mut sums = [0.0; LANES];
-    let mut tie_sums = [0.0; LANES];
+) {
     for block in tiles.chunks(TILES) {
         let mut lanes = [T::ZERO; LANES];
-        let mut equal = [T::ZERO; LANES];
         for tile in block {
             for i in 0..LANES {
-                let e = frame.exp::<FMA>(tile[i]);
-                if WITHOUT_MAX {
-                    let top = tile[i] == max;
-                    lanes[i] += if top { T::ZERO } else { e };
-                    equal[i] += if top { T::ONE } else { T::ZERO };
-                } else {
-                    lanes[i] += e;
-                }
+                lanes[i] += frame.exp::<FMA>(tile[i]);
             }
         }
-        empty_into(&mut sums, lanes);
-        if WITHOUT_MAX {
-            empty_into(&mut tie_sums, equal);
-        }
+        empty_into(sums, lanes);
     }
-    if WITHOUT_MAX {
-        *ties += tree_sum(tie_sums);
-    }
-    tree_sum(sums)
 }
 
 /// `Σ w_k·(max − x_k)`, where a weight of 0 makes the term 0 whatever `x_k` is; all weights are 1
@@ -293,33 +282,20 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
             let base = Frame::new::<FMA>(max);
             let frame = base.lifted();
             let top = frame.exp::<FMA>(max).to_f64();
+            let class = class.unwrap_or_else(|| place(x, max));
             let (tiles, tail) = x.as_chunks::<LANES>();
-            let mut tail_tile = [padded(tail, -T::INFINITY)];
-            let tail_tile = if tail.is_empty() { &mut [][..] } else { &mut tail_tile[..] };
-            let (mut ties, mut rest) = (0.0, 0.0);
-            let picked = if let Some(class) = class {
-                // The tile of the class is summed apart, with −∞ in the place of the class.
-                let at = class / LANES;
-                let mut own = [[T::ZERO; LANES]];
-                let (before, own, after) = if at < tiles.len() {
-                    own[0] = tiles[at];
-                    own[0][class % LANES] = -T::INFINITY;
-                    (&tiles[..at], &own[..], &tiles[at + 1..])
-                } else {
-                    tail_tile[0][class % LANES] = -T::INFINITY;
-                    (tiles, &[][..], &[][..])
-                };
-                for part in [before, own, after, &*tail_tile] {
-                    rest += sum_tiles::<T, FMA, false>(part, frame, max, &mut ties);
-                }
-                frame.exp::<FMA>(x[class]).to_f64()
-            } else {
-                for part in [tiles, &*tail_tile] {
-                    rest += sum_tiles::<T, FMA, true>(part, frame, max, &mut ties);
-                }
-                rest += (ties - 1.0) * top;
-                top
-            };
+            // The tile of the class is added with −∞ in its place.
+            let at = class / LANES;
+            let mut own = [padded(&x[at * LANES..], -T::INFINITY)];
+            own[0][class % LANES] = -T::INFINITY;
+            let after = tiles.get(at + 1..).unwrap_or_default();
+            let tail_tile = [padded(tail, -T::INFINITY)];
+            let tail_tile = &tail_tile[..usize::from(at < tiles.len() && !tail.is_empty())];
+            let mut sums = [0.0; LANES];
+            for part in [&tiles[..at], &own, after, tail_tile] {
+                add_tiles::<T, FMA>(&mut sums, part, frame);
+            }
+            let (picked, rest) = (frame.exp::<FMA>(x[class]).to_f64(), tree_sum(sums));
             let below = match below {
                 None => 0.0,
                 Some(Factors::One) => sum_below::<T, false>(x, x, max),

@@ -111,7 +111,7 @@ impl<T: Element, F: Fold<T>> Kernel for FoldSlice<'_, T, F> {
 
 /// Lanes joined pairwise: a fixed tree.
 #[inline(always)]
-fn tree<A: Copy, const N: usize>(mut lanes: [A; N], join: impl Fn(A, A) -> A) -> A {
+pub(crate) fn tree<A: Copy, const N: usize>(mut lanes: [A; N], join: impl Fn(A, A) -> A) -> A {
     let mut width = N / 2;
     while width > 0 {
         for i in 0..width {
