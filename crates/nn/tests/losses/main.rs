@@ -13,6 +13,18 @@ mod properties;
 use autograd::{BatchWeights, ClassOptions};
 use nn::prelude::*;
 
+#[test]
+fn the_docs_quote_the_reference_as_it_is() {
+    let file = |path: &str| {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let (docs, source) = (file("../../docs/LOSSES.md"), file("src/reference.rs"));
+    let blocks = docs.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let quotes: Vec<&str> = blocks.filter(|b| b.trim_start().starts_with("pub fn")).collect();
+    assert_eq!(quotes.len(), 2);
+    assert!(quotes.iter().all(|quote| source.contains(quote)), "{quotes:#?}");
+}
+
 /// Unit roundoff.
 fn roundoff<T: Float>() -> f64 {
     if size_of::<T>() == 4 { 2.0_f64.powi(-24) } else { 2.0_f64.powi(-53) }
