@@ -261,6 +261,8 @@ impl<T: Float> Var<T> {
 
     /// [`Var::cross_entropy`] with weights that come with the batch, and with what the same pass over
     /// the logits finds besides: the log of each row's sum, how many rows count, how many are right.
+    /// (For probabilities, class weights that are variables and `smooth_over_finite`, what is right
+    /// takes one more pass.)
     ///
     /// # Shape
     /// As [`Var::cross_entropy`]; the rows' weights and sums have the shape of the class indices.
