@@ -456,6 +456,12 @@ pub(super) struct Total {
     lost: f64,
 }
 
+impl From<f64> for Total {
+    fn from(sum: f64) -> Self {
+        Total { sum, lost: 0.0 }
+    }
+}
+
 impl Total {
     pub(super) fn add(&mut self, x: f64) {
         let sum = self.sum + x;

@@ -19,8 +19,8 @@ use super::class_loss::{
 use crate::tape::{NodeRef, Place, Save, Tag, record, record_tagged};
 use crate::var::Var;
 
-/// Logits of at least this many bytes leave the caches between forward and backward.
-const AT_ONCE: usize = 4 << 20;
+/// From this many bytes of logits on, the exponentials of the forward pass become the gradient at once.
+const AT_ONCE: usize = 128 << 10;
 
 /// Class targets and options, checked against an input.
 struct Plan<T: Float> {
@@ -58,7 +58,13 @@ impl<T: Float> Plan<T> {
         let weight = |class: usize| weight.as_ref().map_or(1.0, |w| w[class].to_f64());
         let uniform = smoothing > 0.0 && (0..classes).any(|class| weight(class) > 0.0);
         let (mut total_weight, mut total_rows) = (Total::default(), Total::default());
-        for (row, t) in targets.iter_mut().enumerate() {
+        let plain = options.weight.is_none() && row_weight.is_none();
+        if plain {
+            targets.iter_mut().filter(|t| !used(**t)).for_each(|t| *t = -1);
+            let count = targets.iter().filter(|&&t| t >= 0).count() as f64;
+            (total_weight, total_rows) = (Total::from(count), Total::from(count));
+        }
+        for (row, t) in targets.iter_mut().enumerate().filter(|_| !plain) {
             let own = over.weight(row);
             if !used(*t) || own == 0.0 {
                 *t = -1;
@@ -223,7 +229,7 @@ impl<T: Float> Var<T> {
     /// `dx_k = s·(a·softmax(x)_k − c_k)`, `a = Σ c_k`: without weights `softmax − smoothed_onehot`;
     /// s is the upstream gradient, over the divisor of a mean. For tracked probabilities
     /// `dq_k = −s·(1−ε)·w_k·log softmax(x)_k` (0 where q = 0 at a logit of −∞). Saves x, a few numbers
-    /// per row, and the coefficients of probabilities or of `smooth_over_finite`. From 4 MiB of logits
+    /// per row, and the coefficients of probabilities or of `smooth_over_finite`. From 128 KiB of logits
     /// on, where the loss has rank 0, the forward pass leaves the gradient, too. Any order.
     ///
     /// # Numerics
@@ -365,8 +371,8 @@ impl<T: Float> Var<T> {
         }
         plan.predictions = predictions;
         let (x, dim, targets) = (self.value(), over.dim, plan.kernel_targets());
-        // A loss of rank 0 mostly meets the upstream gradient 1. Then, of logits that leave the caches
-        // before backward, one trip through memory is saved; the bits are the same.
+        // A loss of rank 0 mostly meets the upstream gradient 1. Then one trip through memory and half
+        // of the exponentials are saved; the bits are the same.
         let at_once = self.is_tracked() && over.reduces() && x.numel() * size_of::<T>() >= AT_ONCE;
         let mut ready = None;
         if at_once {

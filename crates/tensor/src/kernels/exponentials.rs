@@ -9,8 +9,11 @@
 //! Sources: Dukhan & Ablavatski, arXiv 2001.04438 (exponent shift); Blanchard, Higham & Higham, IMA
 //! J. Numer. Anal. 41 (2021) (error analysis).
 
-use super::Kernel;
+use std::hint::black_box;
+
+use super::math::f64::log1p_above_zero;
 use super::reduce::{tree, tree_sum};
+use super::{Kernel, dispatch};
 use crate::element::Float;
 
 const LANES: usize = 16;
@@ -20,8 +23,11 @@ const TILES: usize = 4;
 /// The sums take exponentials this many powers of two larger, so that terms far below the largest
 /// (to a gap of 129 in `f32`) are still normal numbers.
 const LIFT: i32 = 60;
+/// Rows of at most so many classes lie side by side, one in each lane.
+const NARROW: usize = 32;
 /// 2⁻ᴸᴵᶠᵀ.
 const LOWER: f64 = f64::from_bits((1023 - LIFT as u64) << 52);
+
 /// What a row's softmax follows from: `Σ_k exp(x_k) = (rest + picked)·2ᴷ·exp(shift)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowSums {
@@ -39,25 +45,45 @@ pub struct RowSums {
 }
 
 impl RowSums {
-    /// `ln Σ exp(x_k) − max`, at least 0.
-    pub(crate) fn lse_above_max(&self) -> f64 {
+    /// `Σ exp(x_k − max) − 1`, at least 0.
+    pub(crate) fn above_top(&self) -> f64 {
         let RowSums { picked, rest, top, .. } = *self;
         let others = if picked == top { rest } else { (rest - top) + picked };
-        (others / top).ln_1p()
+        others / top
     }
 
     /// A row of [`GradientRows`].
     pub(crate) fn scale<T: Float>(&self, f: f64, c: f64) -> RowScale<T> {
         let frame = Frame::at(T::from_f64(self.shift), self.k);
-        // A large factor makes normal numbers of exponentials that are not.
-        let (f, frame) = if f.abs() > 2.0 { (f * LOWER, frame.lifted()) } else { (f, frame) };
-        Some((T::from_f64(f), T::from_f64(c), frame))
+        // As the sums had them, unless the factor would then be below the normal numbers.
+        let lifted = f.abs() > LOWER;
+        let (f, frame) = if lifted { (f * LOWER, frame.lifted()) } else { (f, frame) };
+        Some((T::from_f64(f), T::from_f64(c), frame, lifted))
     }
 
     /// The place of the maximum, where its share is more than half.
     pub(crate) fn dominant<T: Float>(&self, x: &[T]) -> Option<usize> {
         if self.rest < self.picked { x.iter().position(|v| v.to_f64() == self.max) } else { None }
     }
+}
+
+/// `ln(1 + x)` of `x(row)`, at least 0, for some rows.
+pub(crate) fn logs(sums: &[RowSums], x: impl Fn(&RowSums) -> f64) -> Vec<f64> {
+    struct Logs<'a>(&'a mut [f64]);
+
+    impl Kernel for Logs<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<const FMA: bool>(self) {
+            for x in self.0 {
+                *x = log1p_above_zero::<FMA>(*x);
+            }
+        }
+    }
+
+    let mut logs: Vec<f64> = sums.iter().map(x).collect();
+    dispatch(Logs(&mut logs));
+    logs
 }
 
 /// Rows of equal length in a slice, `stride` apart.
@@ -72,6 +98,21 @@ impl<'a, T> Block<'a, T> {
     #[inline(always)]
     pub(crate) fn row(&self, r: usize) -> &'a [T] {
         &self.data[r * self.stride..][..self.classes]
+    }
+}
+
+impl<T: Copy> Block<'_, T> {
+    /// Puts `count` rows from `first` on side by side: tile k has their entries of class k.
+    #[inline(always)]
+    fn gather(&self, first: usize, count: usize, tiles: &mut [[T; LANES]]) {
+        // Four at a time, as one store.
+        for l in (0..count).step_by(4) {
+            let row = |i: usize| self.row(first + (l + i).min(count - 1)).iter();
+            let rows = row(0).zip(row(1)).zip(row(2)).zip(row(3));
+            for (tile, (((&a, &b), &c), &d)) in tiles.iter_mut().zip(rows) {
+                tile[l..l + 4].copy_from_slice(&[a, b, c, d]);
+            }
+        }
     }
 }
 
@@ -103,6 +144,21 @@ impl<'a, T> Factors<'a, T> {
             Factors::Rows(rows) => rows.row(r),
         }
     }
+
+    /// Those of class k in `count` rows from `first` on; the last one fills what is left.
+    #[inline(always)]
+    fn class(&self, first: usize, count: usize, k: usize) -> [T; LANES]
+    where
+        T: Float,
+    {
+        match self {
+            Factors::One => [T::ONE; LANES],
+            Factors::Classes(w) => [w[k]; LANES],
+            Factors::Rows(b) => {
+                std::array::from_fn(|l| b.data[(first + l.min(count - 1)) * b.stride + k])
+            }
+        }
+    }
 }
 
 /// Input of the first pass over some rows.
@@ -115,10 +171,11 @@ pub struct SumRows<'a, T> {
     pub(crate) below: Option<Factors<'a, T>>,
 }
 
-/// The first pass.
+/// The first pass. Where rows are wide it keeps the exponentials, lifted, if `keep` is not empty.
 pub(crate) struct Sums<'a, 'o, T> {
     pub(crate) rows: SumRows<'a, T>,
     pub(crate) out: &'o mut [RowSums],
+    pub(crate) keep: &'o mut [T],
 }
 
 /// Shift and lower bound of a row, from its maximum.
@@ -169,31 +226,43 @@ impl<T: Float> Frame<T> {
     }
 }
 
-/// `tail` padded to a whole tile.
-#[inline(always)]
-fn padded<T: Copy>(tail: &[T], pad: T) -> [T; LANES] {
-    let mut tile = [pad; LANES];
-    for (t, &x) in tile.iter_mut().zip(tail) {
-        *t = x;
+/// The frames of rows that lie side by side.
+struct Frames<T> {
+    shift: [T; LANES],
+    k: [i32; LANES],
+    low: [T; LANES],
+}
+
+impl<T: Float> Frames<T> {
+    #[inline(always)]
+    fn new(mut of: impl FnMut(usize) -> Frame<T>) -> Self {
+        let mut all = Frames { shift: [T::ZERO; LANES], k: [0; LANES], low: [T::ZERO; LANES] };
+        for l in 0..LANES {
+            let Frame { shift, k, low } = of(l);
+            (all.shift[l], all.k[l], all.low[l]) = (shift, k, low);
+        }
+        all
     }
-    tile
+
+    #[inline(always)]
+    fn at(&self, l: usize) -> Frame<T> {
+        Frame { shift: self.shift[l], k: self.k[l], low: self.low[l] }
+    }
 }
 
 #[inline(always)]
-fn empty_into<T: Float>(sums: &mut [f64; LANES], lanes: [T; LANES]) {
+fn empty_into<T: Float>(sums: &mut [f64; LANES], lanes: &mut [T; LANES]) {
     for (s, l) in sums.iter_mut().zip(lanes) {
         *s += l.to_f64();
+        *l = T::ZERO;
     }
 }
 
-/// The maximum of a row and whether it contains NaN.
+/// The maximum of each lane, and whether there is NaN in it.
 #[inline(always)]
-fn row_max<T: Float>(x: &[T]) -> (T, bool) {
-    let (tiles, tail) = x.as_chunks::<LANES>();
-    let tail = [padded(tail, -T::INFINITY)];
-    let mut max = [-T::INFINITY; LANES];
-    let mut nan = [false; LANES];
-    for part in [tiles, &tail] {
+fn largest<T: Float>(parts: [&[[T; LANES]]; 2]) -> ([T; LANES], [bool; LANES]) {
+    let (mut max, mut nan) = ([-T::INFINITY; LANES], [false; LANES]);
+    for part in parts {
         for tile in part {
             for i in 0..LANES {
                 max[i] = if tile[i] > max[i] { tile[i] } else { max[i] };
@@ -203,8 +272,8 @@ fn row_max<T: Float>(x: &[T]) -> (T, bool) {
             }
         }
     }
-    let max = tree(max, |a, b| if b > a { b } else { a });
-    (max, tree(nan, |a, b| a | b))
+    // Out of the compiler's sight: or a tree of lanes makes it take the vectors above apart.
+    (black_box(max), black_box(nan))
 }
 
 /// The first place of the maximum.
@@ -215,96 +284,232 @@ fn place<T: Float>(x: &[T], max: T) -> usize {
     first + x[first..].iter().take_while(|&&v| v != max).count()
 }
 
-/// Adds the exponentials of `tiles`.
+/// Adds the exponentials of `tiles` but that of `class`, and writes all to `keep` if `KEEP`.
 #[inline(always)]
-fn add_tiles<T: Float, const FMA: bool>(
+fn add_tiles<T: Float, const FMA: bool, const KEEP: bool>(
     sums: &mut [f64; LANES],
     tiles: &[[T; LANES]],
+    keep: &mut [[T; LANES]],
     frame: Frame<T>,
+    class: usize,
 ) {
-    for block in tiles.chunks(TILES) {
+    let mut others = [T::ONE; LANES];
+    others[class % LANES] = T::ZERO;
+    for (b, block) in tiles.chunks(TILES).enumerate() {
         let mut lanes = [T::ZERO; LANES];
-        for tile in block {
-            for i in 0..LANES {
-                lanes[i] += frame.exp::<FMA>(tile[i]);
+        for (t, tile) in block.iter().enumerate() {
+            let mut e = [T::ZERO; LANES];
+            (0..LANES).for_each(|i| e[i] = frame.exp::<FMA>(tile[i]));
+            if KEEP {
+                keep[b * TILES + t] = e;
             }
+            if class / LANES == b * TILES + t {
+                (0..LANES).for_each(|i| e[i] *= others[i]);
+            }
+            (0..LANES).for_each(|i| lanes[i] += e[i]);
         }
-        empty_into(sums, lanes);
+        empty_into(sums, &mut lanes);
     }
 }
 
-/// `Σ w_k·(max − x_k)`, where a weight of 0 makes the term 0 whatever `x_k` is; all weights are 1
-/// unless `WEIGHTED`.
+/// `w·(max − x)`, where a weight of 0 makes the term 0 whatever x is.
+#[inline(always)]
+fn term_below<T: Float>(w: T, max: T, x: T) -> T {
+    let term = w * (max - x);
+    if w == T::ZERO { T::ZERO } else { term }
+}
+
+/// `Σ_k w_k·(max − x_k)`; all weights are 1 unless `WEIGHTED`.
 #[inline(always)]
 fn sum_below<T: Float, const WEIGHTED: bool>(x: &[T], weight: &[T], max: T) -> f64 {
-    let (tiles, tail) = x.as_chunks::<LANES>();
-    let (w_tiles, w_tail) = weight.as_chunks::<LANES>();
-    let (tail_x, tail_w) = ([padded(tail, max)], [padded(w_tail, T::ZERO)]);
-    let mut sums = [0.0; LANES];
-    for (part, w_part) in [(tiles, w_tiles), (&tail_x[..], &tail_w[..])] {
-        for (block, w_block) in part.chunks(TILES).zip(w_part.chunks(TILES)) {
-            let mut lanes = [T::ZERO; LANES];
-            for (tile, w) in block.iter().zip(w_block) {
-                for i in 0..LANES {
-                    let w = if WEIGHTED { w[i] } else { T::ONE };
-                    let term = w * (max - tile[i]);
-                    lanes[i] += if w == T::ZERO { T::ZERO } else { term };
-                }
-            }
-            empty_into(&mut sums, lanes);
-        }
+    let (tiles, last, skip) = split(x);
+    let (w_tiles, w_last, _) = split(weight);
+    let (mut sums, mut lanes) = ([0.0; LANES], [T::ZERO; LANES]);
+    for i in 0..LANES {
+        let w = if WEIGHTED { w_last[i] } else { T::ONE };
+        lanes[i] = if i < skip { T::ZERO } else { term_below(w, max, last[i]) };
     }
-    tree_sum(sums)
+    empty_into(&mut sums, &mut lanes);
+    for (block, w_block) in tiles.chunks(TILES).zip(w_tiles.chunks(TILES)) {
+        for (tile, w) in block.iter().zip(w_block) {
+            for i in 0..LANES {
+                lanes[i] += term_below(if WEIGHTED { w[i] } else { T::ONE }, max, tile[i]);
+            }
+        }
+        empty_into(&mut sums, &mut lanes);
+    }
+    tree_sum(black_box(sums))
+}
+
+/// Whole tiles, the last [`LANES`] elements, and how many of these are in the tiles.
+#[inline(always)]
+fn split<T: Copy>(x: &[T]) -> (&[[T; LANES]], &[T; LANES], usize) {
+    let (tiles, tail) = x.as_chunks();
+    let Some(last) = x.last_chunk() else { unreachable!("bug: a wide row of {}", x.len()) };
+    (tiles, last, LANES - tail.len())
+}
+
+impl RowSums {
+    /// From lifted exponentials in `frame.lifted()`; back to the scale of `frame`, exactly.
+    #[inline(always)]
+    fn lowered<T: Float>(frame: Frame<T>, max: T, [picked, rest, top, below]: [f64; 4]) -> Self {
+        let (picked, rest, top) = (picked * LOWER, rest * LOWER, top * LOWER);
+        let (shift, max) = (frame.shift.to_f64(), max.to_f64());
+        RowSums { picked, rest, shift, k: frame.k, max, top, below }
+    }
+
+    /// Of a row without sums.
+    #[inline(always)]
+    fn none<T: Float>(max: T, has_nan: bool) -> Self {
+        let [picked, rest, top, below] = [f64::NAN; 4];
+        let max = if has_nan { f64::NAN } else { max.to_f64() };
+        RowSums { picked, rest, shift: 0.0, k: 0, max, top, below }
+    }
+}
+
+/// The sum of a wide row's exponentials but that of `class`.
+#[inline(always)]
+fn wide_sum<T: Float, const FMA: bool, const KEEP: bool>(
+    x: &[T],
+    keep: &mut [T],
+    frame: Frame<T>,
+    class: usize,
+) -> f64 {
+    let (tiles, last, skip) = split(x);
+    let mut sums = [0.0; LANES];
+    let kept = keep.as_chunks_mut::<LANES>().0;
+    add_tiles::<T, FMA, KEEP>(&mut sums, tiles, kept, frame, class);
+    // What the last entries share with the last tile is there already.
+    let (mut e, first) = (*last, x.len() - LANES);
+    for e in &mut e {
+        *e = frame.exp::<FMA>(*e);
+    }
+    if let Some(keep) = keep.last_chunk_mut::<LANES>() {
+        *keep = e;
+    }
+    for (i, e) in e.iter_mut().enumerate() {
+        let counts = i >= skip && first + i != class;
+        *e = if counts { *e } else { T::ZERO };
+    }
+    empty_into(&mut sums, &mut e);
+    tree_sum(black_box(sums))
+}
+
+/// The same of rows that lie side by side, and the exponentials of their classes.
+#[inline(always)]
+fn narrow_sums<T: Float, const FMA: bool>(
+    tiles: &[[T; LANES]],
+    frames: &Frames<T>,
+    class: &[i32; LANES],
+) -> ([T; LANES], [f64; LANES]) {
+    let (mut picked, mut lanes, mut rest) = ([T::ZERO; LANES], [T::ZERO; LANES], [0.0; LANES]);
+    for (b, block) in tiles.chunks(TILES).enumerate() {
+        for (k, tile) in block.iter().enumerate() {
+            for l in 0..LANES {
+                let e = frames.at(l).exp::<FMA>(tile[l]);
+                let own = class[l] == (b * TILES + k) as i32;
+                picked[l] = if own { e } else { picked[l] };
+                lanes[l] += if own { T::ZERO } else { e };
+            }
+        }
+        empty_into(&mut rest, &mut lanes);
+    }
+    (picked, rest)
+}
+
+/// `Σ_k w_k·(max − x_k)` of rows that lie side by side.
+#[inline(always)]
+fn narrow_below<T: Float>(
+    tiles: &[[T; LANES]],
+    max: &[T; LANES],
+    weights: impl Fn(usize) -> [T; LANES],
+) -> [f64; LANES] {
+    let (mut lanes, mut sums) = ([T::ZERO; LANES], [0.0; LANES]);
+    for (b, block) in tiles.chunks(TILES).enumerate() {
+        for (k, tile) in block.iter().enumerate() {
+            let w = weights(b * TILES + k);
+            for l in 0..LANES {
+                lanes[l] += term_below(w[l], max[l], tile[l]);
+            }
+        }
+        empty_into(&mut sums, &mut lanes);
+    }
+    sums
 }
 
 impl<T: Float> Kernel for Sums<'_, '_, T> {
     type Output = ();
+    /// Each step for [`LANES`] rows before the next: no row waits for its own last step.
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let SumRows { x: block, pick, below } = self.rows;
-        for (r, out) in self.out.iter_mut().enumerate() {
-            let class = match pick {
-                Pick::Max => None,
-                Pick::Class(classes) if classes[r] < 0 => {
-                    *out = RowSums::default();
-                    continue;
+        let classes = block.classes;
+        let mut tiles = [[T::ZERO; LANES]; NARROW];
+        let tiles = &mut tiles[..if classes <= NARROW { classes } else { 0 }];
+        for (g, out) in self.out.chunks_mut(LANES).enumerate() {
+            let (first, count) = (g * LANES, out.len());
+            let mut class = [0; LANES];
+            if let Pick::Class(classes) = pick {
+                class[..count].copy_from_slice(&classes[first..first + count]);
+            }
+            block.gather(first, count, tiles);
+            let (mut max, mut nan) = largest([tiles, &[]]);
+            if classes > NARROW {
+                for l in (0..count).filter(|&l| class[l] >= 0) {
+                    let (x, last, _) = split(block.row(first + l));
+                    let lanes = largest([x, &[*last]]);
+                    max[l] = tree(lanes.0, |a, b| if b > a { b } else { a });
+                    nan[l] = tree(lanes.1, |a, b| a | b);
                 }
-                Pick::Class(classes) => Some(classes[r] as usize),
-            };
-            let x = block.row(r);
-            let (max, has_nan) = row_max(x);
-            if has_nan || max.abs() == T::INFINITY {
-                let [picked, rest, top, below] = [f64::NAN; 4];
-                let max = if has_nan { f64::NAN } else { max.to_f64() };
-                *out = RowSums { picked, rest, shift: 0.0, k: 0, max, top, below };
-                continue;
             }
-            let base = Frame::new::<FMA>(max);
-            let frame = base.lifted();
-            let top = frame.exp::<FMA>(max).to_f64();
-            let class = class.unwrap_or_else(|| place(x, max));
-            let (tiles, tail) = x.as_chunks::<LANES>();
-            // The tile of the class is added with −∞ in its place.
-            let at = class / LANES;
-            let mut own = [padded(&x[at * LANES..], -T::INFINITY)];
-            own[0][class % LANES] = -T::INFINITY;
-            let after = tiles.get(at + 1..).unwrap_or_default();
-            let tail_tile = [padded(tail, -T::INFINITY)];
-            let tail_tile = &tail_tile[..usize::from(at < tiles.len() && !tail.is_empty())];
-            let mut sums = [0.0; LANES];
-            for part in [&tiles[..at], &own, after, tail_tile] {
-                add_tiles::<T, FMA>(&mut sums, part, frame);
+            let frames = Frames::new(|l| Frame::new::<FMA>(max[l]));
+            let lifted = Frames::new(|l| frames.at(l).lifted());
+            let summable = |l: usize| !nan[l] && max[l].abs() != T::INFINITY;
+            if let Pick::Max = pick {
+                for l in (0..count).filter(|&l| summable(l)) {
+                    class[l] = place(block.row(first + l), max[l]) as i64;
+                }
             }
-            let (picked, rest) = (frame.exp::<FMA>(x[class]).to_f64(), tree_sum(sums));
-            let below = match below {
-                None => 0.0,
-                Some(Factors::One) => sum_below::<T, false>(x, x, max),
-                Some(weights) => sum_below::<T, true>(x, weights.row(r), max),
-            };
-            // Back to the scale of `base`; exact in f64.
-            let (picked, rest, top) = (picked * LOWER, rest * LOWER, top * LOWER);
-            let (shift, max) = (base.shift.to_f64(), max.to_f64());
-            *out = RowSums { picked, rest, shift, k: base.k, max, top, below };
+            let (mut picked, mut rest) =
+                narrow_sums::<T, FMA>(tiles, &lifted, &class.map(|c| c as i32));
+            let mut under = [0.0; LANES];
+            if let (Some(weights), true) = (below, classes <= NARROW) {
+                under = narrow_below(tiles, &max, |k| weights.class(first, count, k));
+            }
+            if classes > NARROW {
+                for l in (0..count).filter(|&l| summable(l)) {
+                    let (x, class) = (block.row(first + l), class[l] as usize);
+                    let keep = self.keep.get_mut((first + l) * classes..).unwrap_or_default();
+                    rest[l] = if keep.is_empty() {
+                        wide_sum::<T, FMA, false>(x, keep, lifted.at(l), class)
+                    } else {
+                        wide_sum::<T, FMA, true>(x, &mut keep[..classes], lifted.at(l), class)
+                    };
+                    picked[l] = x[class];
+                    under[l] = match below {
+                        None => 0.0,
+                        Some(Factors::One) => sum_below::<T, false>(x, x, max[l]),
+                        Some(w) => sum_below::<T, true>(x, w.row(first + l), max[l]),
+                    };
+                }
+                for (l, e) in picked.iter_mut().enumerate() {
+                    *e = lifted.at(l).exp::<FMA>(*e);
+                }
+            }
+            let mut top = [T::ZERO; LANES];
+            for l in 0..LANES {
+                top[l] = lifted.at(l).exp::<FMA>(max[l]);
+            }
+            for (l, out) in out.iter_mut().enumerate() {
+                *out = match pick {
+                    Pick::Class(_) if class[l] < 0 => RowSums::default(),
+                    _ if !summable(l) => RowSums::none(max[l], nan[l]),
+                    _ => {
+                        let numbers = [picked[l].to_f64(), rest[l], top[l].to_f64(), under[l]];
+                        RowSums::lowered(frames.at(l), max[l], numbers)
+                    }
+                };
+            }
         }
     }
 }
@@ -333,9 +538,9 @@ impl<T: Float> Kernel for LogRows<'_, T> {
     }
 }
 
-/// f and c of one row of [`GradientRows`], and the frame of its exponentials; `None` writes zeros and
-/// reads nothing.
-pub(crate) type RowScale<T> = Option<(T, T, Frame<T>)>;
+/// f and c of one row of [`GradientRows`], the frame of its exponentials, and whether it is that of kept
+/// ones; `None` writes zeros and reads nothing.
+pub(crate) type RowScale<T> = Option<(T, T, Frame<T>, bool)>;
 
 /// `y_k = f·e_k + c·b_k` for some rows, with f and c of each row.
 #[doc(hidden)]
@@ -343,48 +548,104 @@ pub struct GradientRows<'a, T> {
     pub(crate) x: Block<'a, T>,
     pub(crate) scales: &'a [RowScale<T>],
     pub(crate) b: Factors<'a, T>,
+    /// Where rows are wide and `kept`, it holds the exponentials that [`Sums`] kept.
     pub(crate) out: &'a mut [T],
+    pub(crate) kept: bool,
+}
+
+impl<T: Float> GradientRows<'_, T> {
+    #[inline(always)]
+    fn wide<const FMA: bool>(self) {
+        let ones = [T::ONE; LANES];
+        for (r, out) in self.out.chunks_exact_mut(self.x.classes).enumerate() {
+            let Some((f, c, frame, lifted)) = self.scales[r] else {
+                out.fill(T::ZERO);
+                continue;
+            };
+            let Some(last) = out.last_chunk::<LANES>().copied() else { return };
+            let (x_tiles, x_last, _) = split(self.x.row(r));
+            let b = self.b.row(r);
+            let b_last = b.last_chunk().unwrap_or(&ones);
+            let scale = |e: T, b: T| f.mul_add::<FMA>(e, c * b);
+            let kept = self.kept && lifted;
+            let whole = LANES * x_tiles.len();
+            match (kept, b.is_empty()) {
+                (true, true) => out[..whole].iter_mut().for_each(|o| *o = scale(*o, T::ONE)),
+                (true, false) => {
+                    out[..whole].iter_mut().zip(b).for_each(|(o, &b)| *o = scale(*o, b));
+                }
+                (false, true) => {
+                    for (o, &x) in out[..whole].iter_mut().zip(self.x.row(r)) {
+                        *o = scale(frame.exp::<FMA>(x), T::ONE);
+                    }
+                }
+                (false, false) => {
+                    for ((o, &x), &b) in out[..whole].iter_mut().zip(self.x.row(r)).zip(b) {
+                        *o = scale(frame.exp::<FMA>(x), b);
+                    }
+                }
+            }
+            if let Some(o) = out.last_chunk_mut::<LANES>() {
+                for i in 0..LANES {
+                    let e = if kept { last[i] } else { frame.exp::<FMA>(x_last[i]) };
+                    o[i] = scale(e, b_last[i]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn narrow<const FMA: bool>(self) {
+        let GradientRows { x: block, scales, b, out, .. } = self;
+        let classes = block.classes;
+        let mut tiles = [[T::ZERO; LANES]; NARROW];
+        let groups = out.chunks_mut(LANES * classes).zip(scales.chunks(LANES));
+        for (g, (out, scales)) in groups.enumerate() {
+            let (first, count) = (g * LANES, scales.len());
+            let unused = (T::ZERO, T::ZERO, Frame::at(T::ZERO, 0), false);
+            let (mut f, mut c, mut used) = ([T::ZERO; LANES], [T::ZERO; LANES], [false; LANES]);
+            let frames = Frames::new(|l| {
+                let scale = scales.get(l).copied().flatten();
+                let (of_row, c_of_row, frame, _) = scale.unwrap_or(unused);
+                (f[l], c[l], used[l]) = (of_row, c_of_row, scale.is_some());
+                frame
+            });
+            block.gather(first, count, &mut tiles[..classes]);
+            for (k, tile) in tiles[..classes].iter_mut().enumerate() {
+                let b = b.class(first, count, k);
+                for l in 0..LANES {
+                    let y = f[l].mul_add::<FMA>(frames.at(l).exp::<FMA>(tile[l]), c[l] * b[l]);
+                    tile[l] = if used[l] { y } else { T::ZERO };
+                }
+            }
+            scatter(&tiles[..classes], out);
+        }
+    }
+}
+
+/// The reverse of [`Block::gather`], for as many rows as `out` has.
+#[inline(always)]
+fn scatter<T: Copy>(tiles: &[[T; LANES]], out: &mut [T]) {
+    let classes = tiles.len();
+    for (q, out) in out.chunks_mut(4 * classes).enumerate() {
+        let (a, rest) = out.split_at_mut(classes);
+        let (b, rest) = rest.split_at_mut(classes.min(rest.len()));
+        let (c, d) = rest.split_at_mut(classes.min(rest.len()));
+        for (k, tile) in tiles.iter().enumerate() {
+            let of_row = &tile[4 * q..4 * q + 4];
+            for (row, &y) in [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().zip(of_row) {
+                if let Some(o) = row.get_mut(k) {
+                    *o = y;
+                }
+            }
+        }
+    }
 }
 
 impl<T: Float> Kernel for GradientRows<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let GradientRows { x: block, scales, b, out } = self;
-        let ones = [T::ONE; LANES];
-        for (r, out) in out.chunks_exact_mut(block.classes).enumerate() {
-            let Some((f, c, frame)) = scales[r] else {
-                out.fill(T::ZERO);
-                continue;
-            };
-            let x = block.row(r);
-            let (x_tiles, x_tail) = x.as_chunks::<LANES>();
-            let (tiles, tail) = out.as_chunks_mut::<LANES>();
-            let tail_x = padded(x_tail, -T::INFINITY);
-            let mut tail_out = [T::ZERO; LANES];
-            let (b_tiles, b_tail) = b.row(r).as_chunks::<LANES>();
-            for (i, (o, x)) in tiles.iter_mut().zip(x_tiles).enumerate() {
-                scale_tile::<T, FMA>(o, x, b_tiles.get(i).unwrap_or(&ones), frame, f, c);
-            }
-            let b_tail = padded(b_tail, T::ONE);
-            scale_tile::<T, FMA>(&mut tail_out, &tail_x, &b_tail, frame, f, c);
-            for (o, t) in tail.iter_mut().zip(tail_out) {
-                *o = t;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn scale_tile<T: Float, const FMA: bool>(
-    out: &mut [T; LANES],
-    x: &[T; LANES],
-    b: &[T; LANES],
-    frame: Frame<T>,
-    f: T,
-    c: T,
-) {
-    for i in 0..LANES {
-        out[i] = f.mul_add::<FMA>(frame.exp::<FMA>(x[i]), c * b[i]);
+        if self.x.classes <= NARROW { self.narrow::<FMA>() } else { self.wide::<FMA>() }
     }
 }

@@ -79,7 +79,8 @@ pub trait FloatKernels: Sized {
     fn magnitudes() -> FoldFns<Self, f64>;
     /// `dst = lhs·rhs`, or `dst += lhs·rhs`.
     fn gemm(dst: &mut [Self], lhs: MatRef<'_, Self>, rhs: MatRef<'_, Self>, accumulate: bool);
-    fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums]);
+    /// `keep` is a row for each of `out`, or empty.
+    fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums], keep: &mut [Self]);
     fn softmax_log(rows: LogRows<'_, Self>);
     fn softmax_gradient(rows: GradientRows<'_, Self>);
 }
@@ -111,8 +112,8 @@ macro_rules! float_kernels {
             fn gemm(dst: &mut [Self], lhs: MatRef<'_, Self>, rhs: MatRef<'_, Self>, add: bool) {
                 matmul::gemm(dst, lhs, rhs, add);
             }
-            fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums]) {
-                dispatch(exponentials::Sums { rows, out });
+            fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums], keep: &mut [Self]) {
+                dispatch(exponentials::Sums { rows, out, keep });
             }
             fn softmax_log(rows: LogRows<'_, Self>) {
                 dispatch(rows);

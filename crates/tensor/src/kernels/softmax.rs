@@ -1,7 +1,7 @@
 //! Softmax, its logarithm, and weighted log-likelihoods of classes, along any dim of a tensor. The
 //! numerics are those of the kernels in `exponentials`.
 
-use super::exponentials::{Block, Factors, GradientRows, LogRows, Pick, RowScale, SumRows};
+use super::exponentials::{Block, Factors, GradientRows, LogRows, Pick, RowScale, SumRows, logs};
 use super::rows::{Rows, for_each_task};
 use crate::element::Float;
 use crate::tensor::Tensor;
@@ -16,9 +16,9 @@ pub fn log_softmax<T: Float>(x: &Tensor<T>, dim: usize) -> (Tensor<T>, Vec<RowSu
     let mut sums = vec![RowSums::default(); rows.count];
     let y = rows.build(dim, |out| {
         rows.for_each_block(&mut sums, out, |x, _, sums, out| {
-            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums);
-            let logs: Vec<(T, T)> = (sums.iter())
-                .map(|s| (T::from_f64(s.max), T::from_f64((s.rest / s.top).ln_1p())))
+            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums, &mut []);
+            let logs: Vec<(T, T)> = (sums.iter().zip(logs(sums, |s| s.rest / s.top)))
+                .map(|(s, log)| (T::from_f64(s.max), T::from_f64(log)))
                 .collect();
             T::softmax_log(LogRows { x, rows: &logs, out });
         });
@@ -32,11 +32,12 @@ pub(crate) fn logsumexp<T: Float>(x: &Tensor<T>, dim: usize) -> Vec<f64> {
     let mut numbers = vec![f64::NEG_INFINITY; rows.count];
     rows.for_each_block(&mut numbers, &mut [], |x, _, part, _| {
         let mut sums = vec![RowSums::default(); part.len()];
-        T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, &mut sums);
-        for ((r, number), s) in part.iter_mut().enumerate().zip(sums) {
+        T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, &mut sums, &mut []);
+        let logs = logs(&sums, |s| s.rest / s.top);
+        for (((r, number), s), log) in part.iter_mut().enumerate().zip(sums).zip(logs) {
             // NaN stands for a NaN, for +∞, or for nothing but −∞: then the largest says which.
             let largest = || x.row(r).iter().fold(T::LOWEST, |a, &x| a.larger(x)).to_f64();
-            *number = if s.rest.is_nan() { largest() } else { s.max + (s.rest / s.top).ln_1p() };
+            *number = if s.rest.is_nan() { largest() } else { s.max + log };
         }
     });
     numbers
@@ -48,11 +49,11 @@ pub fn softmax<T: Float>(x: &Tensor<T>, dim: usize) -> Tensor<T> {
     let mut sums = vec![RowSums::default(); rows.count];
     rows.build(dim, |out| {
         rows.for_each_block(&mut sums, out, |x, _, sums, out| {
-            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums);
+            T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, sums, out);
             let scales: Vec<_> =
                 sums.iter().map(|s| s.scale(1.0 / (s.rest + s.picked), 0.0)).collect();
             // The one entry above ½ is rounded once: exactly 1 for a single class.
-            scaled_block(x, &scales, Factors::One, out, |r| {
+            scaled_block((x, true), &scales, Factors::One, out, |r| {
                 let s = &sums[r];
                 Some((s.dominant(x.row(r))?, s.picked / (s.rest + s.picked)))
             });
@@ -81,7 +82,7 @@ pub fn log_softmax_backward<T: Float>(
                 sum => s.scale(-sum / (s.rest + s.picked), 1.0),
             };
             let scales: Vec<_> = sums.iter().enumerate().map(scale).collect();
-            scaled_block(x, &scales, Factors::Rows(g), out, |r| {
+            scaled_block((x, false), &scales, Factors::Rows(g), out, |r| {
                 let (s, g) = (&sums[r], g.row(r));
                 let top = s.dominant(x.row(r))?;
                 let others = T::sum_slice(&g[..top]) + T::sum_slice(&g[top + 1..]);
@@ -92,15 +93,16 @@ pub fn log_softmax_backward<T: Float>(
 }
 
 /// `f·e_k + c·b_k` for some rows, with f and c from `scales`; the entry that
-/// `patch(row)` names has the value given there instead. Rows without scale are 0 and not read.
+/// `patch(row)` names has the value given there instead. Rows without scale are 0 and not read. `kept`:
+/// `out` has what the sums kept.
 fn scaled_block<T: Float>(
-    x: Block<'_, T>,
+    (x, kept): (Block<'_, T>, bool),
     scales: &[RowScale<T>],
     b: Factors<'_, T>,
     out: &mut [T],
     patch: impl Fn(usize) -> Option<(usize, f64)>,
 ) {
-    T::softmax_gradient(GradientRows { x, scales, b, out });
+    T::softmax_gradient(GradientRows { x, scales, b, out, kept });
     for ((r, scale), out) in scales.iter().enumerate().zip(out.chunks_exact_mut(x.classes)) {
         if scale.is_some()
             && let Some((k, value)) = patch(r)
@@ -159,18 +161,21 @@ impl<'a, T: Float> Coefficients<'a, T> {
         (self.smooth != 0.0).then(|| self.targets.weight.map_or(Factors::One, Factors::Classes))
     }
 
-    /// The losses of some rows.
-    fn rows(&self, x: Block<'_, T>, first: usize, part: &mut [LossRow]) {
+    /// The losses of some rows; `keep` is for their exponentials, or empty.
+    fn rows(&self, x: Block<'_, T>, first: usize, part: &mut [LossRow], keep: &mut [T]) {
         let classes = &self.targets.classes[first..first + part.len()];
         let mut sums = vec![RowSums::default(); part.len()];
         let rows = SumRows { x, pick: Pick::Class(classes), below: self.weights() };
-        T::softmax_sums(rows, &mut sums);
+        T::softmax_sums(rows, &mut sums, keep);
+        let gaps = logs(&sums, |s| s.rest / s.picked);
+        let above = if self.smooth == 0.0 { vec![] } else { logs(&sums, RowSums::above_top) };
         for ((r, row), sums) in part.iter_mut().enumerate().zip(sums) {
             let Ok(class) = usize::try_from(classes[r]) else { continue };
             let x = x.row(r);
             let largest = self.targets.predictions && x[class].to_f64() == sums.max;
             let correct = largest && !x[..class].contains(&x[class]);
-            let loss = row_loss(x, class, &sums, self);
+            let above = above.get(r).copied().unwrap_or_default();
+            let loss = row_loss((x, class), &sums, [gaps[r], above], self);
             *row = LossRow { loss, used: true, correct, a: self.sum(class), sums };
         }
     }
@@ -178,22 +183,22 @@ impl<'a, T: Float> Coefficients<'a, T> {
     /// The gradients of some rows.
     fn gradients(
         &self,
-        (x, rows): (Block<'_, T>, &[LossRow]),
+        (x, rows, kept): (Block<'_, T>, &[LossRow], bool),
         first: usize,
         factors: &impl Fn(usize, &LossRow) -> (f64, f64),
         out: &mut [T],
     ) {
         let b = self.weights().unwrap_or(Factors::One);
-        scaled_block(x, &loss_scales(rows, first, self.smooth, factors), b, out, |r| {
+        let scales = loss_scales(rows, first, self.smooth, factors);
+        scaled_block((x, kept), &scales, b, out, |r| {
             let (class, s) = (self.targets.classes[first + r] as usize, &rows[r].sums);
             // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
             let (w, all, total) = (self.weight(class), self.total_weight, s.rest + s.picked);
-            let spread = if s.rest > s.picked {
-                all * s.picked / total - w
-            } else {
-                (all - w) - all * s.rest / total
+            let smooth = match self.smooth {
+                0.0 => 0.0,
+                smooth if s.rest > s.picked => smooth * (all * s.picked / total - w),
+                smooth => smooth * ((all - w) - all * s.rest / total),
             };
-            let smooth = if self.smooth == 0.0 { 0.0 } else { self.smooth * spread };
             let (factor, more) = factors(first + r, &rows[r]);
             let own = factor * (smooth - self.hard(class) * s.rest / total);
             Some((class, if more == 0.0 { own } else { own + more * s.picked / total }))
@@ -218,7 +223,7 @@ pub struct LossRow {
 impl LossRow {
     /// `ln Σ exp(x_k)` of a row that is used.
     pub fn lse(&self) -> f64 {
-        self.sums.max + self.sums.lse_above_max()
+        self.sums.max + self.sums.above_top().ln_1p()
     }
 }
 
@@ -247,7 +252,7 @@ pub fn cross_entropy<T: Float>(
     let rows = Rows::new(x, dim);
     let c = Coefficients::new(targets, rows.classes);
     let mut numbers = vec![LossRow::default(); rows.count];
-    rows.for_each_block(&mut numbers, &mut [], |x, first, part, _| c.rows(x, first, part));
+    rows.for_each_block(&mut numbers, &mut [], |x, first, part, _| c.rows(x, first, part, &mut []));
     numbers
 }
 
@@ -267,7 +272,7 @@ pub fn cross_entropy_backward<T: Float>(
     let c = Coefficients::new(targets, rows.classes);
     rows.build(dim, |out| {
         rows.for_each_block(&mut vec![(); rows.count], out, |x, first, part, out| {
-            c.gradients((x, &numbers[first..first + part.len()]), first, &factors, out);
+            c.gradients((x, &numbers[first..first + part.len()], false), first, &factors, out);
         });
     })
 }
@@ -284,8 +289,8 @@ pub fn cross_entropy_with_gradient<T: Float>(
     let mut numbers = vec![LossRow::default(); rows.count];
     let gradient = rows.build(dim, |out| {
         rows.for_each_block(&mut numbers, out, |x, first, part, out| {
-            c.rows(x, first, part);
-            c.gradients((x, part), first, &factors, out);
+            c.rows(x, first, part, out);
+            c.gradients((x, part, true), first, &factors, out);
         });
     });
     (numbers, gradient)
@@ -304,27 +309,32 @@ pub fn cross_entropy_in_place<T: Float>(
     for_each_task(classes, &mut numbers, x.owned_slice()?, |first, part, out| {
         let copy = out.to_vec();
         let x = Block { data: &copy, stride: classes, classes };
-        c.rows(x, first, part);
-        c.gradients((x, part), first, &factors, out);
+        c.rows(x, first, part, out);
+        c.gradients((x, part, true), first, &factors, out);
     });
     Some(numbers)
 }
 
-fn row_loss<T: Float>(x: &[T], class: usize, s: &RowSums, c: &Coefficients<'_, T>) -> f64 {
+/// `gap` is `ln(1 + rest/picked)`, `above` where there is smoothing `ln Σ exp − max`.
+fn row_loss<T: Float>(
+    (x, class): (&[T], usize),
+    s: &RowSums,
+    [gap, above]: [f64; 2],
+    c: &Coefficients<'_, T>,
+) -> f64 {
     let (hard, smooth) = (c.hard(class), c.smooth);
     let mut loss = 0.0;
     if hard != 0.0 {
         // ln Σ exp − x_y, without a difference of large numbers.
-        let ratio = s.rest / s.picked;
-        let gap = if s.picked >= f64::MIN_POSITIVE && ratio < f64::INFINITY {
-            ratio.ln_1p()
+        let gap = if s.picked >= f64::MIN_POSITIVE && gap < f64::INFINITY {
+            gap
         } else {
-            s.lse_above_max() + (s.max - x[class].to_f64())
+            s.above_top().ln_1p() + (s.max - x[class].to_f64())
         };
         loss += hard * gap;
     }
     if smooth != 0.0 {
-        loss += smooth * (c.total_weight * s.lse_above_max() + below(x, s, |k| c.weight(k)));
+        loss += smooth * (c.total_weight * above + below(x, s, |k| c.weight(k)));
     }
     loss
 }
@@ -350,12 +360,14 @@ pub fn soft_cross_entropy<T: Float>(x: &Tensor<T>, c: &Tensor<T>, dim: usize) ->
         let mut scratch = Vec::new();
         let c = c_rows.block(first, part.len(), &mut scratch);
         let mut sums = vec![RowSums::default(); part.len()];
-        T::softmax_sums(SumRows { x, pick: Pick::Max, below: Some(Factors::Rows(c)) }, &mut sums);
-        for ((r, row), sums) in part.iter_mut().enumerate().zip(sums) {
+        let rows = SumRows { x, pick: Pick::Max, below: Some(Factors::Rows(c)) };
+        T::softmax_sums(rows, &mut sums, &mut []);
+        let logs = logs(&sums, |s| s.rest / s.top);
+        for (((r, row), sums), log) in part.iter_mut().enumerate().zip(sums).zip(logs) {
             let c = c.row(r);
             if c.iter().any(|&c| c != T::ZERO) {
                 let (a, below) = (T::sum_slice(c), below(x.row(r), &sums, |k| c[k].to_f64()));
-                let loss = a * (sums.rest / sums.top).ln_1p() + below;
+                let loss = a * log + below;
                 *row = LossRow { loss, used: true, a, sums, ..Default::default() };
             }
         }
@@ -380,7 +392,7 @@ pub fn soft_cross_entropy_backward<T: Float>(
             let c = c_rows.block(first, part.len(), &mut scratch);
             let rows = &numbers[first..first + part.len()];
             let scales = loss_scales(rows, first, 1.0, &factors);
-            scaled_block(x, &scales, Factors::Rows(c), out, |r| {
+            scaled_block((x, false), &scales, Factors::Rows(c), out, |r| {
                 let (LossRow { a, sums: s, .. }, c) = (rows[r], c.row(r));
                 let (top, (factor, more)) = (s.dominant(x.row(r))?, factors(first + r, &rows[r]));
                 let total = s.rest + s.picked;

@@ -108,6 +108,15 @@ pub(crate) fn log<const FMA: bool>(x: f64) -> f64 {
     if x <= 0.0 { outside } else { y }
 }
 
+/// `ln(1 + x)` for x ≥ 0 or NaN, to 2 ulp.
+#[inline(always)]
+pub(crate) fn log1p_above_zero<const FMA: bool>(x: f64) -> f64 {
+    let u = 1.0 + x;
+    // What u lost comes back with the slope of the logarithm there.
+    let y = log::<FMA>(u) + (x - (u - 1.0)) / u;
+    if x < f64::INFINITY { y } else { x }
+}
+
 /// `1/(1 + e⁻ˣ)`, through `e^-|x|`, which never overflows.
 #[inline(always)]
 pub(crate) fn sigmoid<const FMA: bool>(x: f64) -> f64 {
