@@ -4,6 +4,9 @@
 //! Two maps are closed under differentiation: x̂ has `dx = (h − mean h − x̂·mean(h·x̂))/σ` with
 //! `h = g·w`, and σ has `dx = g·x̂/n`. Without a mean to subtract, `mean h` is missing too.
 
+use std::sync::Arc;
+
+use tensor::kernels::standardise::{Numbers, Standard, standardise};
 use tensor::kernels::{Zip, Zip3};
 use tensor::{Error, Float, Result, Tensor};
 
@@ -34,6 +37,8 @@ pub(super) struct Rows<T: Float> {
     pub(super) spread: Tensor<T>,
     /// `σ = √(spread² + ε)`.
     deviation: Tensor<T>,
+    /// The same in one list, where rows are one run of memory after the other.
+    runs: Option<Arc<[Standard<T>]>>,
 }
 
 /// `√(x² + y²)` for x, y ≥ 0, the squares of which may leave the range.
@@ -83,8 +88,59 @@ impl Norm {
         Ok(Norm { op, dims, n, floor: eps.sqrt(), centred })
     }
 
+    /// `x̂·w + b` and the numbers of its rows; w and b broadcast to the shape of x.
+    fn affine<T: Float>(
+        &self,
+        x: &Tensor<T>,
+        w: Option<&Tensor<T>>,
+        b: Option<&Tensor<T>>,
+    ) -> Result<(Tensor<T>, Rows<T>)> {
+        let row = &x.shape()[x.rank() - self.dims.len()..];
+        let of_row =
+            |p: Option<&Tensor<T>>| p.is_none_or(|p| p.shape() == row && p.as_slice().is_some());
+        if of_row(w) && of_row(b) {
+            let slices = [w.and_then(Tensor::as_slice), b.and_then(Tensor::as_slice)];
+            if let Some(done) = self.by_runs(x, slices)? {
+                return Ok(done);
+            }
+        }
+        let (y, rows) = self.forward(x)?;
+        let y = match (w, b) {
+            (None, None) => y,
+            (Some(w), None) => y * w,
+            (None, Some(b)) => y + b,
+            (Some(w), Some(b)) => y.zip3::<T, Affine>(self.op, w, b)?,
+        };
+        Ok((y, rows))
+    }
+
+    /// [`Norm::affine`] in one trip through memory, if the rows are one run of it after the other.
+    fn by_runs<T: Float>(
+        &self,
+        x: &Tensor<T>,
+        affine: [Option<&[T]>; 2],
+    ) -> Result<Option<(Tensor<T>, Rows<T>)>> {
+        let first = x.rank() - self.dims.len();
+        if !self.dims.iter().copied().eq((first..x.rank()).map(|d| d as isize)) {
+            return Ok(None);
+        }
+        let numbers = Numbers::Measured { floor: self.floor, centred: self.centred };
+        let Some((y, found)) = standardise(x, self.n, numbers, affine) else { return Ok(None) };
+        let shape = (0..x.rank()).map(|d| if d < first { x.shape()[d] } else { 1 });
+        let shape = shape.collect::<Vec<_>>();
+        let all = |number: fn(&Standard<T>) -> T| {
+            Tensor::from_vec(found.iter().map(number).collect(), &shape[..])
+        };
+        let mean = if self.centred { Some((all(|s| s.mean)?, all(|s| s.rest)?)) } else { None };
+        let (spread, deviation) = (all(|s| s.spread)?, all(|s| s.deviation)?);
+        Ok(Some((y, Rows { mean, spread, deviation, runs: Some(found.into()) })))
+    }
+
     /// x̂ and the numbers of its rows.
     fn forward<T: Float>(&self, x: &Tensor<T>) -> Result<(Tensor<T>, Rows<T>)> {
+        if let Some(done) = self.by_runs(x, [None, None])? {
+            return Ok(done);
+        }
         let (mean, away) = if self.centred {
             let mean = x.mean_dim(&self.dims, true)?;
             let away = x - &mean;
@@ -103,11 +159,15 @@ impl Norm {
             spread = overflowed.where_cond(&share, &spread)?;
         }
         let deviation = spread.zip::<T, Hypotenuse>(self.op, T::from_f64(self.floor))?;
-        Ok((away / &deviation, Rows { mean, spread, deviation }))
+        Ok((away / &deviation, Rows { mean, spread, deviation, runs: None }))
     }
 
     /// x̂ again, with the same bits.
     fn again<T: Float>(&self, x: &Tensor<T>, rows: &Rows<T>) -> Result<Tensor<T>> {
+        let runs = rows.runs.as_deref().map(Numbers::Known);
+        if let Some((y, _)) = runs.and_then(|runs| standardise(x, self.n, runs, [None, None])) {
+            return Ok(y);
+        }
         match &rows.mean {
             None => Ok(x / &rows.deviation),
             Some((mean, rest)) => (x - mean).zip3::<T, Standardise>(self.op, rest, &rows.deviation),
@@ -124,13 +184,7 @@ impl<T: Float> Var<T> {
         w: Option<&Self>,
         b: Option<&Self>,
     ) -> Result<(Self, Rows<T>)> {
-        let (y, rows) = norm.forward(self.value())?;
-        let y = match (w.map(Var::value), b.map(Var::value)) {
-            (None, None) => y,
-            (Some(w), None) => y * w,
-            (None, Some(b)) => y + b,
-            (Some(w), Some(b)) => y.zip3::<T, Affine>(norm.op, w, b)?,
-        };
+        let (y, rows) = norm.affine(self.value(), w.map(Var::value), b.map(Var::value))?;
         let nothing = Var::constant(Tensor::scalar(T::ONE));
         let weighted = w.is_some();
         let (scaled, needs_x) = match w {

@@ -21,6 +21,7 @@ pub(crate) mod rows;
 mod skinny;
 mod small;
 pub mod softmax;
+pub mod standardise;
 pub(crate) mod walk;
 
 pub use dispatch::{Isa, Kernel, dispatch, isa};
@@ -32,6 +33,7 @@ use exponentials::{GradientRows, LogRows, RowSums, SumRows};
 use formulas::{Binary, Class, Comparison, NumberBinary, NumberUnary, Unary};
 use matmul::MatRef;
 use reduce::fold_fns;
+use standardise::StandardRows;
 
 /// Kernels compiled in this crate for every type, whoever uses them.
 #[doc(hidden)]
@@ -83,6 +85,7 @@ pub trait FloatKernels: Sized {
     fn softmax_sums(rows: SumRows<'_, Self>, out: &mut [RowSums], keep: &mut [Self]);
     fn softmax_log(rows: LogRows<'_, Self>);
     fn softmax_gradient(rows: GradientRows<'_, Self>);
+    fn standardise(rows: StandardRows<'_, Self>);
 }
 
 macro_rules! float_kernels {
@@ -119,6 +122,9 @@ macro_rules! float_kernels {
                 dispatch(rows);
             }
             fn softmax_gradient(rows: GradientRows<'_, Self>) {
+                dispatch(rows);
+            }
+            fn standardise(rows: StandardRows<'_, Self>) {
                 dispatch(rows);
             }
         }
