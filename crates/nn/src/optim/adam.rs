@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use autograd::{Float, Gradients, ParameterId, Result};
 use tensor::kernels::{Kernel, dispatch};
 
-use super::{Optimizer, check_range, checked_lr, update_each};
+use super::{Optimizer, check_range, checked_lr, in_parts, update_each};
 use crate::parameters::Parameters;
 
 /// Options of [`Adam`] and [`AdamW`]; the defaults are PyTorch's, but that the weight decay is 0 for
@@ -86,11 +86,7 @@ impl<T: Float> Optimizer<T> for Adam<T> {
             *step += 1;
             let AdamOptions { lr, betas, eps, weight_decay, .. } = *options;
             let shrink = if *decoupled { 1.0 - lr * weight_decay } else { 1.0 };
-            dispatch(Update {
-                w,
-                g,
-                first,
-                second,
+            let numbers = Numbers {
                 betas: (T::from_f64(betas.0), T::from_f64(betas.1)),
                 shares: (T::from_f64(1.0 - betas.0), T::from_f64(1.0 - betas.1)),
                 rate: T::from_f64(lr / (1.0 - betas.0.powi(*step))),
@@ -98,6 +94,9 @@ impl<T: Float> Optimizer<T> for Adam<T> {
                 eps: T::from_f64(eps),
                 decay: T::from_f64(if *decoupled { 0.0 } else { weight_decay }),
                 shrink: T::from_f64(shrink),
+            };
+            in_parts([w, first, second], g, &|[w, first, second], g| {
+                dispatch(Update { w, g, first, second, numbers });
             });
         })
     }
@@ -144,11 +143,8 @@ impl<T: Float> Optimizer<T> for AdamW<T> {
     }
 }
 
-struct Update<'a, T> {
-    w: &'a mut [T],
-    g: &'a [T],
-    first: &'a mut [T],
-    second: &'a mut [T],
+#[derive(Clone, Copy)]
+struct Numbers<T> {
     betas: (T, T),
     shares: (T, T),
     rate: T,
@@ -158,11 +154,20 @@ struct Update<'a, T> {
     shrink: T,
 }
 
+struct Update<'a, T> {
+    w: &'a mut [T],
+    g: &'a [T],
+    first: &'a mut [T],
+    second: &'a mut [T],
+    numbers: Numbers<T>,
+}
+
 impl<T: Float> Kernel for Update<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Update { w, g, first, second, betas, shares, rate, root, eps, decay, shrink } = self;
+        let Update { w, g, first, second, numbers } = self;
+        let Numbers { betas, shares, rate, root, eps, decay, shrink } = numbers;
         for (((w, &g), m), v) in w.iter_mut().zip(g).zip(first).zip(second) {
             let g = g + decay * *w;
             *m = betas.0 * *m + shares.0 * g;

@@ -67,6 +67,27 @@ fn update_each<T: Float>(
     Ok(())
 }
 
+/// Elements of a part; shorter parameters stay on one thread.
+const PART: usize = 32 << 10;
+
+/// Calls `update(parts of the state, the same part of g)` for all of some slices of equal length, on
+/// several threads where they are long.
+fn in_parts<T: Float, const N: usize>(
+    state: [&mut [T]; N],
+    g: &[T],
+    update: &(impl Fn([&mut [T]; N], &[T]) + Sync),
+) {
+    if g.len() <= PART || rayon::current_num_threads() == 1 {
+        return update(state, g);
+    }
+    // Halves that end with a vector.
+    let (first, second) = g.split_at((g.len() / 2).next_multiple_of(16));
+    let mut halves = state.map(|s| s.split_at_mut(first.len()));
+    let left = halves.each_mut().map(|half| std::mem::take(&mut half.0));
+    let right = halves.map(|half| half.1);
+    rayon::join(|| in_parts(left, first, update), || in_parts(right, second, update));
+}
+
 /// Checks that a number is finite and in a range.
 fn check_range(
     op: &'static str,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use autograd::{Error, Float, Gradients, ParameterId, Result};
 use tensor::kernels::{Kernel, dispatch};
 
-use super::{Optimizer, check_range, checked_lr, update_each};
+use super::{Optimizer, check_range, checked_lr, in_parts, update_each};
 use crate::parameters::Parameters;
 
 /// Options of [`Sgd`]; the defaults are PyTorch's.
@@ -76,20 +76,15 @@ impl<T: Float> Optimizer<T> for Sgd<T> {
         update_each(model, gradients, options.allow_missing, |id, w, g| {
             let (lr, decay) = (T::from_f64(options.lr), T::from_f64(options.weight_decay));
             if options.momentum == 0.0 {
-                return dispatch(Plain { w, g, lr, decay });
+                return in_parts([w], g, &|[w], g| dispatch(Plain { w, g, lr, decay }));
             }
             let first = !momentum.contains_key(&id);
             let v = momentum.entry(id).or_insert_with(|| vec![T::ZERO; w.len()]);
             let share = if first { 1.0 } else { 1.0 - options.dampening };
-            dispatch(Momentum {
-                w,
-                g,
-                v,
-                lr,
-                decay,
-                mu: T::from_f64(options.momentum),
-                share: T::from_f64(share),
-                nesterov: options.nesterov,
+            let (mu, share) = (T::from_f64(options.momentum), T::from_f64(share));
+            let nesterov = options.nesterov;
+            in_parts([w, v], g, &|[w, v], g| {
+                dispatch(Momentum { w, g, v, lr, decay, mu, share, nesterov });
             });
         })
     }
