@@ -14,6 +14,9 @@ use crate::tensor::Tensor;
 /// Multiply-adds from which on a product, or a batch of them, is worth a second thread.
 pub(crate) const PARALLEL: usize = 2 << 20;
 
+/// Columns of a part of a product with a transposed factor.
+const WIDTH: usize = 128;
+
 /// A strided matrix inside a slice.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
@@ -90,27 +93,77 @@ pub(crate) fn gemm<T: Float>(
     if small::gemm(dst, lhs, rhs, accumulate) || skinny::gemm(dst, lhs, rhs, accumulate) {
         return;
     }
+    let many = m * n * k >= PARALLEL;
+    let dst = Columns { first: dst.as_mut_ptr(), rows: m, stride: n };
+    if many && rhs.row_stride == 1 && rhs.column_stride != 1 {
+        // The gemm crate packs a transposed factor on every thread; so each has columns of its own, the
+        // same whatever the number of threads.
+        (0..n.div_ceil(WIDTH)).into_par_iter().for_each(|part| {
+            let j = part * WIDTH;
+            let columns = WIDTH.min(n - j);
+            let rhs = MatRef { start: rhs.position(0, j), columns, ..rhs };
+            // SAFETY: `dst` has m rows of n elements, and no two parts have a column in common.
+            unsafe { multiply(dst.from(j), lhs, rhs, accumulate, gemm::Parallelism::None) };
+        });
+        return;
+    }
     let threads = rayon::current_num_threads();
-    let parallelism = if threads > 1 && m * n * k >= PARALLEL {
+    let parallelism = if threads > 1 && many {
         gemm::Parallelism::Rayon(threads)
     } else {
         gemm::Parallelism::None
     };
-    // SAFETY: `start` is inside `data`, as part of what `assert_in_bounds` checked.
+    // SAFETY: `dst` has m rows of n elements, and is exclusively borrowed.
+    unsafe { multiply(dst, lhs, rhs, accumulate, parallelism) };
+}
+
+/// Some columns of a row-major matrix.
+#[derive(Clone, Copy)]
+struct Columns<T> {
+    first: *mut T,
+    rows: usize,
+    stride: usize,
+}
+
+// SAFETY: a pointer to plain numbers; who writes through it says why nobody else does.
+unsafe impl<T: Float> Sync for Columns<T> {}
+
+impl<T: Float> Columns<T> {
+    /// Those from column j on.
+    fn from(&self, j: usize) -> Self {
+        // In bounds or not is the caller's to know: nothing is read or written here.
+        Columns { first: self.first.wrapping_add(j), ..*self }
+    }
+}
+
+/// The product of two matrices into as many columns as `rhs` has.
+///
+/// # Safety
+/// Every element of `lhs` and `rhs` lies in their slices, and neither is empty; `dst` has
+/// `dst.rows == lhs.rows` rows of `rhs.columns` elements, `dst.stride` apart, that nobody else reads or
+/// writes meanwhile.
+unsafe fn multiply<T: Float>(
+    dst: Columns<T>,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    accumulate: bool,
+    parallelism: gemm::Parallelism,
+) {
+    // SAFETY: `start` is inside `data`, as part of what the caller promises.
     let lhs_pointer = unsafe { lhs.data.as_ptr().add(lhs.start) };
     // SAFETY: as above.
     let rhs_pointer = unsafe { rhs.data.as_ptr().add(rhs.start) };
-    // SAFETY: every element that the sizes and strides reach lies inside the slices: checked above
-    // for both operands, and `dst` holds m·n elements; `dst` is exclusively borrowed. With
-    // `read_dst` false the old content of `dst` is not read. `T` is f32 or f64 (`Float` is sealed).
+    // SAFETY: every element that the sizes and strides reach lies inside the slices, and those of
+    // `dst` are ours alone: the caller's promise. With `read_dst` false the old content of `dst` is
+    // not read. `T` is f32 or f64 (`Float` is sealed).
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
+            dst.rows,
+            rhs.columns,
+            lhs.columns,
+            dst.first,
             1,
-            n as isize,
+            dst.stride as isize,
             accumulate,
             lhs_pointer,
             lhs.column_stride,
@@ -369,7 +422,15 @@ mod tests {
         let sizes: &[[usize; 3]] = if cfg!(miri) {
             &[[3, 8, 8], [2, 3, 17]]
         } else {
-            &[[2, 257, 130], [16, 129, 128], [130, 129, 3], [128, 320, 10], [16, 9, 32], [8, 8, 8]]
+            &[
+                [2, 257, 130],
+                [16, 129, 128],
+                [130, 129, 3],
+                [128, 320, 10],
+                [16, 9, 32],
+                [8, 8, 8],
+                [130, 129, 300],
+            ]
         };
         for &[m, k, n] in sizes {
             let (a, w, b) = (whole(&[m, k]), whole(&[n, k]), whole(&[n]));
