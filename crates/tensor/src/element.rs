@@ -269,7 +269,7 @@ pub trait Float:
     fn mul_add<const FMA: bool>(self, a: Self, b: Self) -> Self;
     /// `eˣ`; overflow gives infinity, NaN stays NaN.
     fn vexp<const FMA: bool>(self) -> Self;
-    /// `eˣ·2⁻ᵏ` for arguments where it is at most 2¹²⁶; below the smallest normal number it is 0.
+    /// `eˣ·2⁻ᵏ` for arguments where it is a normal number of at most 2¹²⁶; anything for others.
     /// Exact in the exponent: no rounding comes from the shift. `|self|` at most 2²⁰.
     #[doc(hidden)]
     fn vexp_scaled<const FMA: bool>(self, k: i32) -> Self;

@@ -57,6 +57,19 @@ fn detected() -> Isa {
     Isa::Baseline
 }
 
+/// Asks for the memory that is so many bytes after `x`; what lies there, if anything, does not matter.
+#[inline(always)]
+pub(crate) fn prefetch<T>(x: &T, bytes: usize) {
+    // SAFETY: a hint that reads and writes nothing, for which any address will do.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>((&raw const *x).cast::<i8>().wrapping_add(bytes));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (x, bytes);
+}
+
 /// Runs `kernel` with the best instructions of this processor.
 #[inline]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {

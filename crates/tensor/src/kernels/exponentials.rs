@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use super::math::f64::log1p_above_zero;
 use super::reduce::{tree, tree_sum};
-use super::{Kernel, dispatch};
+use super::{Kernel, dispatch, prefetch};
 use crate::element::Float;
 
 const LANES: usize = 16;
@@ -25,6 +25,8 @@ const TILES: usize = 4;
 const LIFT: i32 = 60;
 /// Rows of at most so many classes lie side by side, one in each lane.
 const NARROW: usize = 32;
+/// How far ahead of the exponentials memory is asked for: some rows, a part of the second cache.
+const AHEAD: usize = 64 << 10;
 /// 2⁻ᴸᴵᶠᵀ.
 const LOWER: f64 = f64::from_bits((1023 - LIFT as u64) << 52);
 
@@ -184,7 +186,7 @@ pub(crate) struct Sums<'a, 'o, T> {
 pub(crate) struct Frame<T> {
     shift: T,
     k: i32,
-    /// Arguments below this have exponential 0; larger ones have an exact exponent.
+    /// Arguments below this have exponential 0; of others it is a normal number, or NaN.
     low: T,
 }
 
@@ -206,9 +208,9 @@ impl<T: Float> Frame<T> {
 
     #[inline(always)]
     fn at(shift: T, k: i32) -> Self {
-        // Below this the exponential, times 2⁻ᴷ, is under the smallest normal number.
-        let exponent = if size_of::<T>() == 4 { -130 } else { -1030 };
-        let low = f64::from(k + exponent) * std::f64::consts::LN_2;
+        // Below this the exponential, times 2⁻ᴷ, may be under the smallest normal number.
+        let exponent = if size_of::<T>() == 4 { -125.5 } else { -1021.5 };
+        let low = (f64::from(k) + exponent) * std::f64::consts::LN_2;
         Frame { shift, k, low: T::from_f64(low) }
     }
 
@@ -221,9 +223,9 @@ impl<T: Float> Frame<T> {
     #[inline(always)]
     fn exp<const FMA: bool>(&self, x: T) -> T {
         let x = x - self.shift;
-        // −∞ and far smaller values end here, and come out as 0.
-        let x = if x < self.low { self.low } else { x };
-        x.vexp_scaled::<FMA>(self.k)
+        let e = x.vexp_scaled::<FMA>(self.k);
+        // −∞ and far smaller values end here.
+        if x < self.low { T::ZERO } else { e }
     }
 }
 
@@ -259,22 +261,19 @@ fn empty_into<T: Float>(sums: &mut [f64; LANES], lanes: &mut [T; LANES]) {
     }
 }
 
-/// The maximum of each lane, and whether there is NaN in it.
+/// The maximum of each lane; NaN is passed over.
 #[inline(always)]
-fn largest<T: Float>(parts: [&[[T; LANES]]; 2]) -> ([T; LANES], [bool; LANES]) {
-    let (mut max, mut nan) = ([-T::INFINITY; LANES], [false; LANES]);
+fn largest<T: Float>(parts: [&[[T; LANES]]; 2]) -> [T; LANES] {
+    let mut max = [-T::INFINITY; LANES];
     for part in parts {
         for tile in part {
             for i in 0..LANES {
                 max[i] = if tile[i] > max[i] { tile[i] } else { max[i] };
-                #[expect(clippy::eq_op, reason = "only NaN differs from itself; vectorises")]
-                let is_nan = tile[i] != tile[i];
-                nan[i] |= is_nan;
             }
         }
     }
     // Out of the compiler's sight: or a tree of lanes makes it take the vectors above apart.
-    (black_box(max), black_box(nan))
+    black_box(max)
 }
 
 /// The first place of the maximum.
@@ -300,6 +299,7 @@ fn add_tiles<T: Float, const FMA: bool, const KEEP: bool>(
         let mut lanes = [T::ZERO; LANES];
         for (t, tile) in block.iter().enumerate() {
             let mut e = [T::ZERO; LANES];
+            prefetch(tile, AHEAD);
             (0..LANES).for_each(|i| e[i] = frame.exp::<FMA>(tile[i]));
             if KEEP {
                 keep[b * TILES + t] = e;
@@ -359,11 +359,11 @@ impl RowSums {
         RowSums { picked, rest, shift, k: frame.k, max, top, below }
     }
 
-    /// Of a row without sums.
-    #[inline(always)]
-    fn none<T: Float>(max: T, has_nan: bool) -> Self {
+    /// Of a row with NaN, with +∞, or with nothing but −∞.
+    #[cold]
+    fn none<T: Float>(x: &[T]) -> Self {
         let [picked, rest, top, below] = [f64::NAN; 4];
-        let max = if has_nan { f64::NAN } else { max.to_f64() };
+        let max = x.iter().fold(T::LOWEST, |a, &x| a.larger(x)).to_f64();
         RowSums { picked, rest, shift: 0.0, k: 0, max, top, below }
     }
 }
@@ -454,18 +454,16 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 class[..count].copy_from_slice(&classes[first..first + count]);
             }
             block.gather(first, count, tiles);
-            let (mut max, mut nan) = largest([tiles, &[]]);
+            let mut max = largest([tiles, &[]]);
             if classes > NARROW {
                 for l in (0..count).filter(|&l| class[l] >= 0) {
                     let (x, last, _) = split(block.row(first + l));
-                    let lanes = largest([x, &[*last]]);
-                    max[l] = tree(lanes.0, |a, b| if b > a { b } else { a });
-                    nan[l] = tree(lanes.1, |a, b| a | b);
+                    max[l] = tree(largest([x, &[*last]]), |a, b| if b > a { b } else { a });
                 }
             }
             let frames = Frames::new(|l| Frame::new::<FMA>(max[l]));
             let lifted = Frames::new(|l| frames.at(l).lifted());
-            let summable = |l: usize| !nan[l] && max[l].abs() != T::INFINITY;
+            let summable = |l: usize| max[l].abs() != T::INFINITY;
             if let Pick::Max = pick {
                 for l in (0..count).filter(|&l| summable(l)) {
                     class[l] = place(block.row(first + l), max[l]) as i64;
@@ -504,7 +502,9 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
             for (l, out) in out.iter_mut().enumerate() {
                 *out = match pick {
                     Pick::Class(_) if class[l] < 0 => RowSums::default(),
-                    _ if !summable(l) => RowSums::none(max[l], nan[l]),
+                    _ if rest[l].is_nan() || picked[l].to_f64().is_nan() || !summable(l) => {
+                        RowSums::none(block.row(first + l))
+                    }
                     _ => {
                         let numbers = [picked[l].to_f64(), rest[l], top[l].to_f64(), under[l]];
                         RowSums::lowered(frames.at(l), max[l], numbers)

@@ -24,6 +24,7 @@ pub mod softmax;
 pub mod standardise;
 pub(crate) mod walk;
 
+pub(crate) use dispatch::prefetch;
 pub use dispatch::{Isa, Kernel, dispatch, isa};
 pub use elementwise::{Arg, Map, MapFn, Operand, Zip, Zip3, Zip3Fn, ZipFn, map_slice, zip_slice};
 pub use reduce::FoldFns;

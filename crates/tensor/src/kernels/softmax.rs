@@ -34,10 +34,9 @@ pub(crate) fn logsumexp<T: Float>(x: &Tensor<T>, dim: usize) -> Vec<f64> {
         let mut sums = vec![RowSums::default(); part.len()];
         T::softmax_sums(SumRows { x, pick: Pick::Max, below: None }, &mut sums, &mut []);
         let logs = logs(&sums, |s| s.rest / s.top);
-        for (((r, number), s), log) in part.iter_mut().enumerate().zip(sums).zip(logs) {
-            // NaN stands for a NaN, for +∞, or for nothing but −∞: then the largest says which.
-            let largest = || x.row(r).iter().fold(T::LOWEST, |a, &x| a.larger(x)).to_f64();
-            *number = if s.rest.is_nan() { largest() } else { s.max + log };
+        for ((number, s), log) in part.iter_mut().zip(sums).zip(logs) {
+            // The largest says which it is: NaN, +∞, or nothing but −∞.
+            *number = if s.rest.is_nan() { s.max } else { s.max + log };
         }
     });
     numbers

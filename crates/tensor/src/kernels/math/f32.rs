@@ -63,7 +63,9 @@ fn integer(t: f32) -> i32 {
 fn exp_parts<const FMA: bool>(x: f32) -> (f32, i32) {
     let (t, r) = reduce::<FMA>(x);
     let p = horner::<FMA, _>(r, EXP);
-    (fma::<FMA>(p * r, r, r) + 1.0, integer(t))
+    // Where each step rounds once, the shorter way is the more accurate one; else it is not.
+    let m = if FMA { fma::<FMA>(fma::<FMA>(p, r, 1.0), r, 1.0) } else { p * r * r + r + 1.0 };
+    (m, integer(t))
 }
 
 /// 2ⁿ for n in [-126, 127].
@@ -93,8 +95,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp_scaled<const FMA: bool>(x: f32, k: i32) -> f32 {
     let (m, n) = exp_parts::<FMA>(x);
-    let n = n.wrapping_sub(k);
-    if n < -126 { 0.0 } else { m * power(n) }
+    m * power(n.wrapping_sub(k))
 }
 
 /// `eˣ − 1`.

@@ -68,8 +68,7 @@ pub(crate) fn exp<const FMA: bool>(x: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn exp_scaled<const FMA: bool>(x: f64, k: i32) -> f64 {
     let (m, n) = exp_parts::<FMA>(x);
-    let n = n.wrapping_sub(i64::from(k));
-    if n < -1022 { 0.0 } else { m * power(n) }
+    m * power(n.wrapping_sub(i64::from(k)))
 }
 
 /// `ln x`.

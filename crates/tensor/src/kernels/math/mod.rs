@@ -205,6 +205,5 @@ mod tests {
             let got = d::exp_scaled::<false>(f64::from(x), k as i32);
             assert!((got / want - 1.0).abs() < 1e-12);
         }
-        assert_eq!(s::exp_scaled::<true>(-88.5, 0), 0.0);
     }
 }
