@@ -60,11 +60,15 @@ fn integer(t: f32) -> i32 {
 
 /// `(m, n)` with `eˣ = m·2ⁿ` and m in [0.7, 1.42].
 #[inline(always)]
-fn exp_parts<const FMA: bool>(x: f32) -> (f32, i32) {
+fn exp_parts<const FMA: bool, const SHORT: bool>(x: f32) -> (f32, i32) {
     let (t, r) = reduce::<FMA>(x);
     let p = horner::<FMA, _>(r, EXP);
-    // Where each step rounds once, the shorter way is the more accurate one; else it is not.
-    let m = if FMA { fma::<FMA>(fma::<FMA>(p, r, 1.0), r, 1.0) } else { p * r * r + r + 1.0 };
+    // Where each step rounds once, the short way has the smaller errors.
+    let m = if SHORT && FMA {
+        fma::<FMA>(fma::<FMA>(p, r, 1.0), r, 1.0)
+    } else {
+        fma::<FMA>(p * r, r, r) + 1.0
+    };
     (m, integer(t))
 }
 
@@ -77,7 +81,7 @@ fn power(n: i32) -> f32 {
 /// `eˣ` for x in [-105, 89].
 #[inline(always)]
 fn exp_in_range<const FMA: bool>(x: f32) -> f32 {
-    let (m, n) = exp_parts::<FMA>(x);
+    let (m, n) = exp_parts::<FMA, true>(x);
     // Two factors: 2ⁿ itself may overflow, or be subnormal.
     let half = n >> 1;
     m * power(half) * power(n.wrapping_sub(half))
@@ -94,7 +98,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 #[inline(always)]
 pub(crate) fn exp_scaled<const FMA: bool>(x: f32, k: i32) -> f32 {
-    let (m, n) = exp_parts::<FMA>(x);
+    let (m, n) = exp_parts::<FMA, true>(x);
     m * power(n.wrapping_sub(k))
 }
 
@@ -183,7 +187,7 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
         [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
     let a = x.abs();
     let a = if a > 10.0 { 10.0 } else { a };
-    let (m, n) = exp_parts::<FMA>(2.0 * a);
+    let (m, n) = exp_parts::<FMA, false>(2.0 * a);
     let large = 1.0 - 2.0 / fma::<FMA>(m, power(n), 1.0);
     let z = x * x;
     let p = horner::<FMA, _>(z, POLYNOMIAL);
@@ -234,7 +238,7 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     ];
     let a = x.abs();
     let a = if a > 4.0 { 4.0 } else { a };
-    let (m, n) = exp_parts::<FMA>(horner::<FMA, _>(a, LARGE));
+    let (m, n) = exp_parts::<FMA, false>(horner::<FMA, _>(a, LARGE));
     let large = fma::<FMA>(-m, power(n), 1.0);
     let small = erf_near_zero::<FMA>(a);
     (if a < 0.9 { small } else { large }).copysign(x)
