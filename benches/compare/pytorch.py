@@ -1,7 +1,9 @@
 """The PyTorch side of the comparison: a process that times one workload when asked.
 
 Reads lines `NAME THREADS REPEATS` and answers each with the seconds that so many steps took, or with
-`none` for a workload that it does not have. The first line it writes is PyTorch's version.
+`none` for a workload that it does not have. The first line it writes is PyTorch and its version.
+With the argument `compile` the losses go through torch.compile, and a workload that does not compile
+is one that it does not have.
 """
 
 import sys
@@ -14,15 +16,21 @@ from torch import nn
 LR = 1e-6  # No step changes much, so none meets subnormal numbers.
 ELEMENTS = 1 << 20
 CHAIN = 1000
+COMPILE = "compile" in sys.argv
+
+
+def compiled(f):
+    return torch.compile(f, dynamic=False) if COMPILE else f
 
 
 def cross_entropy(rows, classes, smoothing):
     x = torch.randn(rows, classes, requires_grad=True)
     y = torch.randint(classes, (rows,))
+    loss = compiled(lambda x, y: F.cross_entropy(x, y, label_smoothing=smoothing))
 
     def step():
         x.grad = None
-        F.cross_entropy(x, y, label_smoothing=smoothing).backward()
+        loss(x, y).backward()
 
     return step
 
@@ -34,12 +42,13 @@ def training_step(sizes, batch, optimizer):
         optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, fused=True)
     else:
         optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
-    loss = nn.CrossEntropyLoss()
+    criterion = nn.CrossEntropyLoss()
+    loss = compiled(lambda x, y: criterion(model(x), y))
     x, y = torch.randn(batch, a), torch.randint(d, (batch,))
 
     def step():
         optimizer.zero_grad()
-        loss(model(x), y).backward()
+        loss(x, y).backward()
         optimizer.step()
 
     return step
@@ -92,19 +101,33 @@ def prepare(name):
     return None
 
 
+def prepare_compiled(name):
+    if not name.startswith(("cross_entropy/", "step/")):
+        return None
+    torch.compiler.reset()  # Else a second size would be compiled for sizes of any kind.
+    try:
+        step = prepare(name)
+        step()
+        return step
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        print(f"torch.compile: {name}: {reason}", file=sys.stderr)
+        return None
+
+
 def main():
     torch.manual_seed(0)
-    print(torch.__version__, flush=True)
+    print(f"PyTorch {torch.__version__}", flush=True)
     name, step = None, None
     for line in sys.stdin:
         wanted, threads, repeats = line.rstrip("\n").rsplit(" ", 2)
+        torch.set_num_threads(int(threads))
         if wanted != name:
             step = None  # what the last one held goes first
-            name, step = wanted, prepare(wanted)
+            name, step = wanted, prepare_compiled(wanted) if COMPILE else prepare(wanted)
         if step is None:
             print("none", flush=True)
             continue
-        torch.set_num_threads(int(threads))
         start = time.perf_counter()
         for _ in range(int(repeats)):
             step()

@@ -43,9 +43,10 @@ impl Limits {
         let a = Tensor::<f32>::randn([1024, 1024], &mut rng)?;
         let b = Tensor::<f32>::randn([1024, 1024], &mut rng)?;
         let gemm = least(7, || drop(std::hint::black_box(a.matmul(&b))));
-        let x = Tensor::<f32>::randn([1 << 12], &mut rng)?;
+        // So many that a call costs next to nothing, and few enough for the second cache.
+        let x = Tensor::<f32>::randn([1 << 14], &mut rng)?;
         let exp = least(7, || {
-            for _ in 0..1000 {
+            for _ in 0..250 {
                 drop(std::hint::black_box(x.exp()));
             }
         });
@@ -53,7 +54,7 @@ impl Limits {
         Ok(Limits {
             copy: 8.0 * n as f64 / copy,
             gemm: 2.0 * 1024.0_f64.powi(3) / gemm,
-            exp: exp / 1000.0 / 4096.0 / threads,
+            exp: exp / 250.0 / x.numel() as f64 / threads,
             cache: f64::from(32 << 20),
         })
     }

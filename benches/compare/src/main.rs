@@ -1,22 +1,26 @@
-//! Gradus beside PyTorch and candle. The sides alternate in one run (A B A B …); printed are medians,
-//! the median of the ratios of neighbouring rounds with its quartiles, and the share of what the
-//! machine allows, measured in the same run with the same number of threads.
+//! Gradus beside PyTorch, burn and candle. The sides alternate in one run (A B A B …); printed are
+//! medians, the median of the ratios of neighbouring rounds with its quartiles, and the share of what
+//! the machine allows, measured in the same run with the same number of threads.
 
+#[cfg(feature = "peers")]
+mod frameworks;
 mod limits;
+mod measure;
 mod peer;
+mod plot;
 mod record;
 mod workloads;
 
-use std::error::Error;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::process::Command;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use limits::Limits;
-use peer::Peer;
+use measure::{Failure, in_units, measure, quantile};
+use peer::{Framework, Peer};
 use workloads::Workload;
 
-/// Time the workloads of this library here and in PyTorch, in turn.
+/// Time the workloads of this library here, in PyTorch and in other frameworks, in turn.
 #[derive(Parser)]
 #[command(max_term_width = 100)]
 struct Args {
@@ -26,6 +30,9 @@ struct Args {
     /// Only workloads whose name contains this; `--only candle` for the recorded operations.
     #[arg(long, default_value = "")]
     only: String,
+    /// What stands in the table besides PyTorch.
+    #[arg(long, value_delimiter = ',', default_values_t = Framework::value_variants().to_vec())]
+    beside: Vec<Framework>,
     /// Threads to run with, one table each.
     #[arg(long, default_values_t = [1, 2])]
     threads: Vec<usize>,
@@ -38,13 +45,28 @@ struct Args {
     /// Where to write the tables, beside the terminal.
     #[arg(long, default_value = "target/compare.md")]
     out: PathBuf,
+    /// Instead of tables, draw cross entropy over rows and over classes into this directory.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// List the workloads, and end.
     #[arg(long)]
     list: bool,
+    /// Be a framework's process.
+    #[cfg(feature = "peers")]
+    #[arg(long, hide = true)]
+    serve: Option<Framework>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Failure> {
     let args = Args::parse();
+    #[cfg(feature = "peers")]
+    if let Some(framework) = args.serve {
+        // Inside the pool, like ours.
+        return Ok(rayon::scope(|_| frameworks::serve(framework))?);
+    }
+    if let Some(directory) = &args.plot {
+        return plot::plot(directory, &args.python, &args.threads);
+    }
     let chosen: Vec<Workload> =
         workloads::all().into_iter().filter(|w| w.name.contains(&args.only)).collect();
     if args.list {
@@ -52,14 +74,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut text = String::new();
-    if !chosen.is_empty() {
-        let mut peers = [Peer::start(&args.python, false)?, Peer::start(&args.python, true)?];
-        text += &format!("PyTorch {}\n", peers[0].version);
-        for &threads in &args.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-            let table = pool.install(|| table(&args, &chosen, threads, &mut peers));
-            text += &table.map_err(|error| error.to_string())?;
+    for &threads in args.threads.iter().filter(|_| !chosen.is_empty()) {
+        let start = |&framework: &Framework| Peer::start(framework, &args.python, threads);
+        let frameworks = [&[Framework::PyTorch], &args.beside[..]].concat();
+        let mut peers = frameworks.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        if text.is_empty() {
+            text += &head(&peers);
         }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        text += &pool.install(|| table(&args, &chosen, threads, &mut peers))?;
     }
     if args.only.is_empty() || args.only == "candle" {
         text += &record::table()?;
@@ -70,96 +93,71 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// When, where and with what.
+fn head(peers: &[Peer]) -> String {
+    let date = Command::new("date").args(["-u", "+%F %R UTC"]).output();
+    let date = date.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let mut versions: Vec<&str> = peers.iter().map(|peer| &peer.version[..]).collect();
+    versions.dedup();
+    format!(
+        "{}, {}, {}, {}\n",
+        date.unwrap_or_default(),
+        processor.map_or("unknown processor", |(_, name)| name),
+        env!("RUSTC_VERSION"),
+        versions.join(", ")
+    )
+}
 
 /// One line for each workload.
 fn table(
     args: &Args,
     chosen: &[Workload],
     threads: usize,
-    peers: &mut [Peer; 2],
+    peers: &mut [Peer],
 ) -> Result<String, Failure> {
     let limits = Limits::measure().map_err(|e| e.to_string())?;
+    let columns: String = peers[1..].iter().map(|p| format!(" {} / ours |", p.framework)).collect();
     let mut text = format!(
         "\n{threads} thread(s): copy {:.1} GB/s read and written, product {:.0} GFLOP/s, exp {:.2} ns\n\n\
-         | workload | ours | PyTorch | PyTorch / ours (quartiles) | warm allocator | goal | of the limit |\n\
-         |---|---|---|---|---|---|---|\n",
+         | workload | ours | PyTorch | PyTorch / ours (quartiles) |{columns} goal | of the limit |\n\
+         |---|---|---|---|{}---|---|\n",
         limits.copy / 1e9,
         limits.gemm / 1e9,
-        limits.exp * 1e9
+        limits.exp * 1e9,
+        "---|".repeat(peers.len() - 1),
     );
     for workload in chosen {
         eprintln!("{} with {threads}", workload.name);
-        let mut step = workload.kind.prepare().map_err(|e| e.to_string())?;
-        let budget = args.milliseconds / 1000.0;
-        let mut ours = |repeats: usize| {
-            let start = Instant::now();
-            (0..repeats).for_each(|_| step());
-            start.elapsed().as_secs_f64()
-        };
-        let own_repeats = repeats(budget, |n| Ok(Some(ours(n))))?;
-        let name = &workload.name;
-        let mut other_repeats = [0; 2];
-        for (repeat, peer) in other_repeats.iter_mut().zip(&mut *peers) {
-            *repeat = repeats(budget, |n| Ok(peer.seconds(name, threads, n)?))?;
-        }
-        let (mut own, mut others, mut ratios) = (vec![], [vec![], vec![]], [vec![], vec![]]);
-        for _ in 0..args.rounds {
-            own.push(ours(own_repeats) / own_repeats as f64);
-            for (i, peer) in peers.iter_mut().enumerate() {
-                let Some(seconds) = peer.seconds(name, threads, other_repeats[i])? else {
-                    continue;
-                };
-                let seconds = seconds / other_repeats[i] as f64;
-                others[i].push(seconds);
-                ratios[i].push(seconds / own[own.len() - 1]);
-            }
-        }
-        let own = quantile(&mut own, 0.5);
+        let mut seconds = measure(workload, peers, args.rounds, args.milliseconds / 1000.0)?;
+        let mut ratios: Vec<_> = (0..peers.len()).map(|i| seconds.ratios(i)).collect();
+        let (pytorch, others) = ratios.split_at_mut(1);
+        let others: String = others
+            .iter_mut()
+            .map(|ratios| format!(" {} |", ratio(quantile(ratios, 0.5))))
+            .collect();
+        let own = quantile(&mut seconds.ours, 0.5);
         let limit = match workload.kind.at_best(&limits) {
             Some(best) => format!("{:.0} %", 100.0 * best / own),
             None => "–".into(),
         };
-        let [cold, warm] = &mut ratios;
         text += &format!(
-            "| {name} | {} | {} | {:.2} ({:.2}–{:.2}) | {:.2} | {} | {limit} |\n",
+            "| {} | {} | {} | {} ({}–{}) |{others} {} | {limit} |\n",
+            workload.name,
             in_units(own),
-            in_units(quantile(&mut others[0], 0.5)),
-            quantile(cold, 0.5),
-            quantile(cold, 0.25),
-            quantile(cold, 0.75),
-            quantile(warm, 0.5),
+            in_units(quantile(&mut seconds.peers[0], 0.5)),
+            ratio(quantile(&mut pytorch[0], 0.5)),
+            ratio(quantile(&mut pytorch[0], 0.25)),
+            ratio(quantile(&mut pytorch[0], 0.75)),
             workload.goal[usize::from(threads > 1)],
         );
     }
     Ok(text)
 }
 
-/// How many steps take the budget.
-fn repeats(
-    budget: f64,
-    mut seconds: impl FnMut(usize) -> Result<Option<f64>, Failure>,
-) -> Result<usize, Failure> {
-    seconds(1)?;
-    let mut n = 1;
-    loop {
-        match seconds(n)? {
-            Some(s) if s < budget => n = (n as f64 * (budget / s).clamp(1.1, 8.0)).ceil() as usize,
-            _ => return Ok(n),
-        }
-    }
-}
-
-/// NaN of nothing.
-pub fn quantile(values: &mut [f64], q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let place = (values.len().saturating_sub(1) as f64 * q).round() as usize;
-    values.get(place).copied().unwrap_or(f64::NAN)
-}
-
-fn in_units(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
-        s => format!("{:.2} ms", s * 1e3),
-    }
+/// A dash for NaN, which is what a peer without the workload leaves.
+fn ratio(value: f64) -> String {
+    if value.is_nan() { "–".into() } else { format!("{value:.2}") }
 }

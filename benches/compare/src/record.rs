@@ -11,7 +11,7 @@ use std::time::Instant;
 use candle_core::{Device, Tensor as Candle, Var as CandleVar};
 use nn::prelude::*;
 
-use crate::quantile;
+use crate::measure::quantile;
 
 const CHAIN: usize = 1000;
 const ROUNDS: usize = 101;

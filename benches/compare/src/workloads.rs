@@ -4,7 +4,7 @@ use nn::prelude::*;
 
 use crate::limits::Limits;
 
-const LR: f64 = 1e-6; // No step changes much, so none meets subnormal numbers.
+pub const LR: f64 = 1e-6; // No step changes much, so none meets subnormal numbers.
 const ELEMENTS: usize = 1 << 20;
 const CHAIN: usize = 1000;
 
