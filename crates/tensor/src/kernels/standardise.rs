@@ -153,3 +153,62 @@ fn measure<T: Float>(x: &[T], floor: f64, centred: bool) -> Standard<T> {
     let (spread, deviation) = (T::from_f64(spread), T::from_f64(spread.hypot(floor)));
     Standard { mean, rest, spread, deviation }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Generator;
+
+    /// The definition in f64, a number at a time.
+    fn naive(x: &[f64], eps: f64) -> Vec<f64> {
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
+        x.iter().map(|x| (x - mean) / (var + eps).sqrt()).collect()
+    }
+
+    #[test]
+    fn rows_of_any_length_match_the_definition() {
+        let mut rng = Generator::new(8);
+        for n in [1, 2, 31, 32, 33, 100] {
+            let x = Tensor::<f32>::randn([3, n], &mut rng).unwrap() * 2.0 + 7.0;
+            let (w, b) = (vec![0.5_f32; n], vec![-1.0_f32; n]);
+            let measured = Numbers::Measured { floor: 0.1, centred: true };
+            let (y, found) = standardise(&x, n, measured, [None, None]).unwrap();
+            let (again, _) = standardise(&x, n, Numbers::Known(&found), [None, None]).unwrap();
+            assert_eq!(again.to_vec(), y.to_vec());
+            let affine = standardise(&x, n, measured, [Some(&w), Some(&b)]).unwrap().0.to_vec();
+            let halves = y.to_vec().into_iter().map(|y| y.mul_add(0.5, -1.0)).collect::<Vec<_>>();
+            let data: Vec<f64> = x.to_vec().into_iter().map(f64::from).collect();
+            for (r, row) in data.chunks(n).enumerate() {
+                for (k, want) in naive(row, 0.01).into_iter().enumerate() {
+                    // A few units in the last place of the largest term, 7 to 13.
+                    let error = (f64::from(y.to_vec()[r * n + k]) - want).abs();
+                    assert!(error < 2e-6, "{n}: {error}");
+                }
+            }
+            for (a, h) in affine.iter().zip(halves) {
+                assert!((a - h).abs() <= 2.4e-7 * h.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_f64_at_the_ends_of_the_range_keep_their_spread() {
+        for scale in [1e-300, 1e300] {
+            let x = Tensor::from_vec(vec![scale, -scale], [1, 2]).unwrap();
+            let measured = Numbers::Measured { floor: 0.0, centred: true };
+            let (y, found) = standardise(&x, 2, measured, [None, None]).unwrap();
+            assert_eq!((y.to_vec(), found[0].spread), (vec![1.0, -1.0], scale));
+        }
+    }
+
+    #[test]
+    fn what_is_empty_or_not_row_major_is_left_to_others() {
+        let measured = Numbers::Measured { floor: 0.0, centred: true };
+        let x = Tensor::<f32>::zeros([2, 3]).unwrap();
+        let other = x.transpose(0, 1).unwrap();
+        assert!(standardise(&other, 2, measured, [None, None]).is_none());
+        let empty = Tensor::<f32>::zeros([2, 0]).unwrap();
+        assert!(standardise(&empty, 0, measured, [None, None]).is_none());
+    }
+}
