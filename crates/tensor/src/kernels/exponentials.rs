@@ -5,7 +5,9 @@
 //! by subtraction is 0, except for rows whose maximum is too large for the exact way. Sums leave out
 //! one entry (the target, or the maximum), so that `1 − p` of a confident row keeps its digits.
 //! Elements are added in 16 lanes of their own type, four at most, then in `f64`; logarithms are taken in
-//! `f64` once a row, outside the vector code.
+//! `f64` once a row.
+//! Rows of few classes lie side by side, one in each lane, as tiles of 16 rows of a class; in wider rows
+//! a tile is 16 classes of a row, and the exponentials may stay where the gradient will be.
 //! Sources: Dukhan & Ablavatski, arXiv 2001.04438 (exponent shift); Blanchard, Higham & Higham, IMA
 //! J. Numer. Anal. 41 (2021) (error analysis).
 
@@ -21,7 +23,7 @@ const LANES: usize = 16;
 /// that even equal terms, whose rounding errors all point one way, keep their digits.
 const TILES: usize = 4;
 /// The sums take exponentials this many powers of two larger, so that terms far below the largest
-/// (to a gap of 129 in `f32`) are still normal numbers.
+/// (to a gap of 128 in `f32`) are still normal numbers.
 const LIFT: i32 = 60;
 /// Rows of at most so many classes lie side by side, one in each lane.
 const NARROW: usize = 32;
