@@ -156,13 +156,17 @@ impl<'a, T> Factors<'a, T> {
     where
         T: Float,
     {
+        let mut all = [T::ONE; LANES];
         match self {
-            Factors::One => [T::ONE; LANES],
-            Factors::Classes(w) => [w[k]; LANES],
+            Factors::One => {}
+            Factors::Classes(w) => all = [w[k]; LANES],
             Factors::Rows(b) => {
-                std::array::from_fn(|l| b.data[(first + l.min(count - 1)) * b.stride + k])
+                for (l, of_row) in all.iter_mut().enumerate() {
+                    *of_row = b.data[(first + l.min(count - 1)) * b.stride + k];
+                }
             }
         }
+        all
     }
 }
 
@@ -425,12 +429,13 @@ fn narrow_sums<T: Float, const FMA: bool>(
 fn narrow_below<T: Float>(
     tiles: &[[T; LANES]],
     max: &[T; LANES],
-    weights: impl Fn(usize) -> [T; LANES],
+    weights: Factors<'_, T>,
+    (first, count): (usize, usize),
 ) -> [f64; LANES] {
     let (mut lanes, mut sums) = ([T::ZERO; LANES], [0.0; LANES]);
     for (b, block) in tiles.chunks(TILES).enumerate() {
         for (k, tile) in block.iter().enumerate() {
-            let w = weights(b * TILES + k);
+            let w = weights.class(first, count, b * TILES + k);
             for l in 0..LANES {
                 lanes[l] += term_below(w[l], max[l], tile[l]);
             }
@@ -475,7 +480,7 @@ impl<T: Float> Kernel for Sums<'_, '_, T> {
                 narrow_sums::<T, FMA>(tiles, &lifted, &class.map(|c| c as i32));
             let mut under = [0.0; LANES];
             if let (Some(weights), true) = (below, classes <= NARROW) {
-                under = narrow_below(tiles, &max, |k| weights.class(first, count, k));
+                under = narrow_below(tiles, &max, weights, (first, count));
             }
             if classes > NARROW {
                 for l in (0..count).filter(|&l| summable(l)) {
