@@ -25,33 +25,34 @@ fn peak() -> Option<usize> {
 
 /// Logits so large that the forward pass computes the gradient: one block of their size, and little
 /// more, whatever the upstream gradient is.
-fn large_logits_have_one_gradient() {
+fn large_logits_have_one_gradient() -> Result<()> {
     let [n, c] = LARGE;
-    let logits = Tensor::<f32>::full([n, c], 0.5).unwrap();
+    let logits = Tensor::<f32>::full([n, c], 0.5)?;
     let block = bytes().0;
-    let target = Tensor::from_vec((0..n as i64).collect(), [n]).unwrap();
+    let target = Tensor::from_vec((0..n as i64).collect(), [n])?;
     for (label_smoothing, factor) in [(0.0, 1.0), (0.1, 1.0), (0.1, 0.5)] {
         pool::clear();
         let (start, before) = (bytes(), peak());
         let options = CrossEntropyOptions { label_smoothing, ..Default::default() };
-        let loss = CrossEntropyLoss::new(options).unwrap();
+        let loss = CrossEntropyLoss::new(options)?;
         let x = Tape::new().var(logits.clone());
-        let loss = loss.forward(&x, &target).unwrap();
-        let grads = loss.backward_with(&Tensor::scalar(factor)).unwrap();
+        let loss = loss.forward(&x, &target)?;
+        let grads = loss.backward_with(&Tensor::scalar(factor))?;
         let most = bytes().1 - start.1;
         assert!(most < block + MORE, "{factor}: {most} bytes for blocks of {block}");
-        assert_eq!(grads.wrt(&x).unwrap().shape(), LARGE);
+        assert_eq!(grads.wrt(&x)?.shape(), LARGE);
         if let (Some(before), Some(after)) = (before, peak()) {
             let most = after - before;
             assert!(most < 4 * n * c + MORE, "{factor}: {most} bytes more than before");
         }
     }
+    Ok(())
 }
 
 // The counters belong to the process, so this is one test.
 #[test]
 fn the_gradient_is_all_that_is_allocated_of_the_size_of_the_logits() {
-    large_logits_have_one_gradient();
+    large_logits_have_one_gradient().unwrap();
     let logits = Tensor::<f32>::randn([N, C], &mut Generator::new(1)).unwrap();
     let q = Tensor::<f32>::full([N, C], 0.001).unwrap();
     let target = Tensor::from_vec((0..N as i64).collect(), [N]).unwrap();
