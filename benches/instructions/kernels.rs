@@ -35,7 +35,7 @@ fn losses(x: Tensor<f32>) -> Tensor<f32> {
 }
 
 #[library_benchmark]
-#[bench::few_classes(args = (warm(randn([64, 10]), losses)), config = at_most(53_000))]
+#[bench::few_classes(args = (warm(randn([64, 10]), losses)), config = at_most(55_000))]
 #[bench::many_classes(args = (warm(randn([16, 1000]), losses)), config = at_most(161_500))]
 fn cross_entropy(x: Tensor<f32>) -> Tensor<f32> {
     losses(x)
