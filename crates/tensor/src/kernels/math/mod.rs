@@ -195,6 +195,21 @@ mod tests {
     }
 
     #[test]
+    fn log1p_above_zero_is_within_two_ulp() {
+        for f in [d::log1p_above_zero::<true>, d::log1p_above_zero::<false>] {
+            for i in 0..20_000 {
+                // From 1e-300 to 1e300, dense around 1.
+                let x = 10.0_f64.powi(i / 33 - 300) * (1.0 + f64::from(i % 33) / 3.7);
+                let (got, want) = (f(x), x.ln_1p());
+                // 2 ulp, and 1 of the library's.
+                assert!((got - want).abs() <= 3.0 * f64::EPSILON * want, "{x:e}: {got:e} {want:e}");
+            }
+            assert_eq!((f(0.0), f(f64::INFINITY)), (0.0, f64::INFINITY));
+            assert!(f(f64::NAN).is_nan());
+        }
+    }
+
+    #[test]
     fn scaled_exp_shifts_the_exponent_alone() {
         for x in [0.0_f32, 3.7, 1000.25, -1000.25, 1900.0] {
             let k = (x * std::f32::consts::LOG2_E).round();
