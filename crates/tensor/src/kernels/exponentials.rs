@@ -18,19 +18,19 @@ use super::reduce::{tree, tree_sum};
 use super::{Kernel, dispatch, prefetch};
 use crate::element::Float;
 
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Tiles of [`LANES`] elements that are added in the element type before `f64` takes over: few, so
 /// that even equal terms, whose rounding errors all point one way, keep their digits.
 const TILES: usize = 4;
 /// The sums take exponentials this many powers of two larger, so that terms far below the largest
 /// (to a gap of 128 in `f32`) are still normal numbers.
-const LIFT: i32 = 60;
+pub(super) const LIFT: i32 = 60;
 /// Rows of at most so many classes lie side by side, one in each lane.
 const NARROW: usize = 32;
 /// How far ahead of the exponentials memory is asked for: some rows, a part of the second cache.
 const AHEAD: usize = 64 << 10;
 /// 2⁻ᴸᴵᶠᵀ.
-const LOWER: f64 = f64::from_bits((1023 - LIFT as u64) << 52);
+pub(super) const LOWER: f64 = f64::from_bits((1023 - LIFT as u64) << 52);
 
 /// What a row's softmax follows from: `Σ_k exp(x_k) = (rest + picked)·2ᴷ·exp(shift)`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -190,16 +190,16 @@ pub(crate) struct Sums<'a, 'o, T> {
 /// Shift and lower bound of a row, from its maximum.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<T> {
-    shift: T,
-    k: i32,
+    pub(super) shift: T,
+    pub(super) k: i32,
     /// Arguments below this have exponential 0; of others it is a normal number, or NaN.
-    low: T,
+    pub(super) low: T,
 }
 
 impl<T: Float> Frame<T> {
     /// The frame in which the exponential of `max` is between 0.7 and 1.42.
     #[inline(always)]
-    fn new<const FMA: bool>(max: T) -> Self {
+    pub(super) fn new<const FMA: bool>(max: T) -> Self {
         let k = max * T::from_f64(std::f64::consts::LOG2_E);
         // Up to here n·ln 2 is subtracted without rounding: see `math`.
         let limit = if size_of::<T>() == 4 && !FMA { 2048.0 } else { 1_048_576.0 };
@@ -213,7 +213,7 @@ impl<T: Float> Frame<T> {
     }
 
     #[inline(always)]
-    fn at(shift: T, k: i32) -> Self {
+    pub(super) fn at(shift: T, k: i32) -> Self {
         // Below this the exponential, times 2⁻ᴷ, may be under the smallest normal number.
         let exponent = if size_of::<T>() == 4 { -125.5 } else { -1021.5 };
         let low = (f64::from(k) + exponent) * std::f64::consts::LN_2;
@@ -222,12 +222,12 @@ impl<T: Float> Frame<T> {
 
     /// The same row with exponentials 2^LIFT times as large.
     #[inline(always)]
-    fn lifted(self) -> Self {
+    pub(super) fn lifted(self) -> Self {
         Self::at(self.shift, self.k - LIFT)
     }
 
     #[inline(always)]
-    fn exp<const FMA: bool>(&self, x: T) -> T {
+    pub(super) fn exp<const FMA: bool>(&self, x: T) -> T {
         let x = x - self.shift;
         let e = x.vexp_scaled::<FMA>(self.k);
         // −∞ and far smaller values end here.

@@ -117,6 +117,34 @@ pub(crate) fn gemm<T: Float>(
     unsafe { multiply(dst, lhs, rhs, accumulate, parallelism) };
 }
 
+/// [`gemm`] on this thread alone, into rows that lie `stride` apart.
+pub(crate) fn gemm_into<T: Float>(
+    (dst, stride): (&mut [T], usize),
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    accumulate: bool,
+) {
+    const { assert!(size_of::<T>() == 4 || size_of::<T>() == 8) };
+    let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
+    assert!(rhs.rows == k && stride >= n, "bug: matrix sizes do not fit");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(dst.len() >= (m - 1) * stride + n, "bug: matrix sizes do not fit");
+    if k == 0 {
+        if !accumulate {
+            dst.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(T::ZERO));
+        }
+        return;
+    }
+    lhs.assert_in_bounds();
+    rhs.assert_in_bounds();
+    let dst = Columns { first: dst.as_mut_ptr(), rows: m, stride };
+    // SAFETY: `dst` has m rows of n elements, `stride` apart, by the assertions above, and is
+    // exclusively borrowed; those of `lhs` and `rhs` are in bounds, and there are some.
+    unsafe { multiply(dst, lhs, rhs, accumulate, gemm::Parallelism::None) };
+}
+
 /// Some columns of a row-major matrix.
 #[derive(Clone, Copy)]
 struct Columns<T> {

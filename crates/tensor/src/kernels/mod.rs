@@ -14,6 +14,7 @@ mod dots;
 pub mod elementwise;
 mod exponentials;
 pub(crate) mod formulas;
+pub mod linear_cross_entropy;
 pub(crate) mod math;
 pub mod matmul;
 pub(crate) mod reduce;
@@ -22,6 +23,7 @@ mod skinny;
 mod small;
 pub mod softmax;
 pub mod standardise;
+mod tiles;
 pub(crate) mod walk;
 
 pub(crate) use dispatch::prefetch;
@@ -35,6 +37,7 @@ use formulas::{Binary, Class, Comparison, NumberBinary, NumberUnary, Unary};
 use matmul::MatRef;
 use reduce::fold_fns;
 use standardise::StandardRows;
+use tiles::{Lanes, TileGradient, TileLogits, TileSums};
 
 /// Kernels compiled in this crate for every type, whoever uses them.
 #[doc(hidden)]
@@ -87,6 +90,17 @@ pub trait FloatKernels: Sized {
     fn softmax_log(rows: LogRows<'_, Self>);
     fn softmax_gradient(rows: GradientRows<'_, Self>);
     fn standardise(rows: StandardRows<'_, Self>);
+    /// `gemm` on this thread alone, into rows that lie so far apart.
+    fn gemm_into(
+        dst: (&mut [Self], usize),
+        lhs: MatRef<'_, Self>,
+        rhs: MatRef<'_, Self>,
+        accumulate: bool,
+    );
+    fn tile_logits(tile: TileLogits<'_, Self>);
+    fn tile_sums(tile: TileSums<'_, Self>, out: &mut Lanes<Self>);
+    /// Whether any entry is NaN, or above the tile's threshold.
+    fn tile_gradient(tile: TileGradient<'_, Self>) -> bool;
 }
 
 macro_rules! float_kernels {
@@ -127,6 +141,23 @@ macro_rules! float_kernels {
             }
             fn standardise(rows: StandardRows<'_, Self>) {
                 dispatch(rows);
+            }
+            fn gemm_into(
+                dst: (&mut [Self], usize),
+                lhs: MatRef<'_, Self>,
+                rhs: MatRef<'_, Self>,
+                accumulate: bool,
+            ) {
+                matmul::gemm_into(dst, lhs, rhs, accumulate);
+            }
+            fn tile_logits(tile: TileLogits<'_, Self>) {
+                dispatch(tile);
+            }
+            fn tile_sums(tile: TileSums<'_, Self>, out: &mut Lanes<Self>) {
+                dispatch(tiles::Sums { tile, out });
+            }
+            fn tile_gradient(tile: TileGradient<'_, Self>) -> bool {
+                dispatch(tile)
             }
         }
     };

@@ -126,14 +126,14 @@ pub struct ClassTargets<'a, T> {
 
 /// `(hard, smooth, total weight W, a)` for a row of class y: `c_k = hard·[k = y] + smooth·w_k`,
 /// `a = Σ c_k`.
-struct Coefficients<'a, T> {
-    targets: ClassTargets<'a, T>,
-    smooth: f64,
+pub(super) struct Coefficients<'a, T> {
+    pub(super) targets: ClassTargets<'a, T>,
+    pub(super) smooth: f64,
     total_weight: f64,
 }
 
 impl<'a, T: Float> Coefficients<'a, T> {
-    fn new(targets: ClassTargets<'a, T>, classes: usize) -> Self {
+    pub(super) fn new(targets: ClassTargets<'a, T>, classes: usize) -> Self {
         let total_weight = match targets.weight {
             None => classes as f64,
             Some(w) => T::sum_slice(w),
@@ -142,7 +142,7 @@ impl<'a, T: Float> Coefficients<'a, T> {
         Coefficients { targets, smooth, total_weight }
     }
 
-    fn weight(&self, class: usize) -> f64 {
+    pub(super) fn weight(&self, class: usize) -> f64 {
         self.targets.weight.map_or(1.0, |w| w[class].to_f64())
     }
 
@@ -151,7 +151,7 @@ impl<'a, T: Float> Coefficients<'a, T> {
     }
 
     /// a.
-    fn sum(&self, class: usize) -> f64 {
+    pub(super) fn sum(&self, class: usize) -> f64 {
         self.hard(class) + if self.smooth == 0.0 { 0.0 } else { self.smooth * self.total_weight }
     }
 
@@ -174,9 +174,51 @@ impl<'a, T: Float> Coefficients<'a, T> {
             let largest = self.targets.predictions && x[class].to_f64() == sums.max;
             let correct = largest && !x[..class].contains(&x[class]);
             let above = above.get(r).copied().unwrap_or_default();
-            let loss = row_loss((x, class), &sums, [gaps[r], above], self);
+            let below = || below(x, &sums, |k| self.weight(k));
+            let loss = self.loss((class, x[class].to_f64()), &sums, [gaps[r], above], below);
             *row = LossRow { loss, used: true, correct, a: self.sum(class), sums };
         }
+    }
+
+    /// The loss of a row with logit x at its class: `gap` is `ln(1 + rest/picked)`, `above` where there is
+    /// smoothing `ln Σ exp − max`, `below` the sum of `w_k·(max − x_k)`.
+    pub(super) fn loss(
+        &self,
+        (class, x): (usize, f64),
+        s: &RowSums,
+        [gap, above]: [f64; 2],
+        below: impl FnOnce() -> f64,
+    ) -> f64 {
+        let (hard, smooth) = (self.hard(class), self.smooth);
+        let mut loss = 0.0;
+        if hard != 0.0 {
+            // ln Σ exp − x_y, without a difference of large numbers.
+            let gap = if s.picked >= f64::MIN_POSITIVE && gap < f64::INFINITY {
+                gap
+            } else {
+                s.above_top().ln_1p() + (s.max - x)
+            };
+            loss += hard * gap;
+        }
+        if smooth != 0.0 {
+            loss += smooth * (self.total_weight * above + below());
+        }
+        loss
+    }
+
+    /// The gradient in the logit of a row's class: `s·(W·p − w)·ε/C − s·hard·(1 − p) + t·p`. Without
+    /// `spread` that part of w is left to the caller.
+    pub(super) fn own(&self, class: usize, s: &RowSums, [f, t]: [f64; 2], spread: bool) -> f64 {
+        // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
+        let (w, all, total) = (self.weight(class), self.total_weight, s.rest + s.picked);
+        let smooth = match self.smooth {
+            0.0 => 0.0,
+            smooth if !spread => smooth * (all * s.picked / total),
+            smooth if s.rest > s.picked => smooth * (all * s.picked / total - w),
+            smooth => smooth * ((all - w) - all * s.rest / total),
+        };
+        let own = f * (smooth - self.hard(class) * s.rest / total);
+        if t == 0.0 { own } else { own + t * s.picked / total }
     }
 
     /// The gradients of some rows.
@@ -190,17 +232,9 @@ impl<'a, T: Float> Coefficients<'a, T> {
         let b = self.weights().unwrap_or(Factors::One);
         let scales = loss_scales(rows, first, self.smooth, factors);
         scaled_block((x, kept), &scales, b, out, |r| {
-            let (class, s) = (self.targets.classes[first + r] as usize, &rows[r].sums);
-            // W·p − w, from the smaller of p and 1 − p: exactly 0 for a single class.
-            let (w, all, total) = (self.weight(class), self.total_weight, s.rest + s.picked);
-            let smooth = match self.smooth {
-                0.0 => 0.0,
-                smooth if s.rest > s.picked => smooth * (all * s.picked / total - w),
-                smooth => smooth * ((all - w) - all * s.rest / total),
-            };
-            let (factor, more) = factors(first + r, &rows[r]);
-            let own = factor * (smooth - self.hard(class) * s.rest / total);
-            Some((class, if more == 0.0 { own } else { own + more * s.picked / total }))
+            let class = self.targets.classes[first + r] as usize;
+            let (s, t) = factors(first + r, &rows[r]);
+            Some((class, self.own(class, &rows[r].sums, [s, t], true)))
         });
     }
 }
@@ -216,7 +250,7 @@ pub struct LossRow {
     pub correct: bool,
     /// `Σ_k c_k`.
     pub a: f64,
-    sums: RowSums,
+    pub(super) sums: RowSums,
 }
 
 impl LossRow {
@@ -227,7 +261,7 @@ impl LossRow {
 }
 
 /// `(s·a + t)/S` and `−s·scale` of each row, where it is used and `(s, t)` from `factors` not 0.
-fn loss_scales<T: Float>(
+pub(super) fn loss_scales<T: Float>(
     rows: &[LossRow],
     first: usize,
     scale: f64,
@@ -312,30 +346,6 @@ pub fn cross_entropy_in_place<T: Float>(
         c.gradients((x, part, true), first, &factors, out);
     });
     Some(numbers)
-}
-
-/// `gap` is `ln(1 + rest/picked)`, `above` where there is smoothing `ln Σ exp − max`.
-fn row_loss<T: Float>(
-    (x, class): (&[T], usize),
-    s: &RowSums,
-    [gap, above]: [f64; 2],
-    c: &Coefficients<'_, T>,
-) -> f64 {
-    let (hard, smooth) = (c.hard(class), c.smooth);
-    let mut loss = 0.0;
-    if hard != 0.0 {
-        // ln Σ exp − x_y, without a difference of large numbers.
-        let gap = if s.picked >= f64::MIN_POSITIVE && gap < f64::INFINITY {
-            gap
-        } else {
-            s.above_top().ln_1p() + (s.max - x[class].to_f64())
-        };
-        loss += hard * gap;
-    }
-    if smooth != 0.0 {
-        loss += smooth * (c.total_weight * above + below(x, s, |k| c.weight(k)));
-    }
-    loss
 }
 
 /// `Σ_k w_k·(max − x_k)`.
