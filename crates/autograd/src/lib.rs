@@ -40,6 +40,7 @@ pub use ops::binary_cross_entropy::BinaryOptions;
 pub use ops::class_loss::{BatchWeights, ClassLoss, ClassOptions, EmptyMean, Reduction, Target};
 pub use ops::cross_entropy::cross_entropy_in_place;
 pub use ops::divergence::KlReduction;
+pub use ops::linear_cross_entropy::LinearCrossEntropyOptions;
 pub use ops::pool::{AvgPoolOptions, MaxPoolOptions};
 pub use tape::{NodeRef, ParameterId, Save, Tape, record, record_many};
 pub use tensor::{

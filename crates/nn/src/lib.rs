@@ -45,8 +45,8 @@ pub use files::write_atomically;
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
 pub use losses::{
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss, FocalLoss,
-    HuberLoss, KLDivLoss, L1Loss, Loss, MSELoss, NLLLoss, NLLLossOptions, PolyLoss, RegressionLoss,
-    SigmoidFocalLoss, SmoothL1Loss, Values,
+    HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, Loss, MSELoss, NLLLoss, NLLLossOptions,
+    PolyLoss, RegressionLoss, SigmoidFocalLoss, SmoothL1Loss, Values,
 };
 pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Softmax, Tanh};
 pub use parameters::{Parameter, Parameters, Visitor};
@@ -59,14 +59,14 @@ pub mod prelude {
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
         BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss,
-        FocalLoss, HuberLoss, KLDivLoss, L1Loss, Linear, LogSoftmax, Loss, MSELoss, Module,
-        NLLLoss, NLLLossOptions, Parameter, Parameters, PolyLoss, ReLU, RegressionLoss, Sequential,
-        SigmoidFocalLoss, SmoothL1Loss, Softmax, Tanh, gradcheck_module, gradgradcheck_module,
-        load_safetensors, save_safetensors,
+        FocalLoss, HuberLoss, KLDivLoss, L1Loss, Linear, LinearCrossEntropyLoss, LogSoftmax, Loss,
+        MSELoss, Module, NLLLoss, NLLLossOptions, Parameter, Parameters, PolyLoss, ReLU,
+        RegressionLoss, Sequential, SigmoidFocalLoss, SmoothL1Loss, Softmax, Tanh,
+        gradcheck_module, gradgradcheck_module, load_safetensors, save_safetensors,
     };
     pub use autograd::{
         BatchWeights, BinaryOptions, ClassLoss, EmptyMean, Error, Float, Generator,
-        GradcheckOptions, Gradients, KlReduction, Reduction, Result, Tape, Target, Tensor, Var,
-        gradcheck, gradgradcheck,
+        GradcheckOptions, Gradients, KlReduction, LinearCrossEntropyOptions, Reduction, Result,
+        Tape, Target, Tensor, Var, gradcheck, gradgradcheck,
     };
 }

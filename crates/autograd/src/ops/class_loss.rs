@@ -184,6 +184,7 @@ pub struct ClassLoss<T: Float> {
 }
 
 /// The rows of an input along its class dim, and how their losses become one.
+#[derive(Clone)]
 pub(super) struct RowLosses {
     /// The class dim.
     pub(super) dim: usize,
@@ -206,15 +207,15 @@ pub(super) struct RowLosses {
 }
 
 impl RowLosses {
-    /// All checks that need no target.
+    /// All checks that need no target, for logits of shape `input`.
     pub(super) fn new<T: Float>(
         op: &'static str,
-        input: &Tensor<T>,
+        input: &[usize],
         options: &ClassOptions<T>,
         row_weight: Option<&Tensor<T>>,
     ) -> Result<Self> {
         options.validate(op)?;
-        let dim = match input.rank() {
+        let dim = match input.len() {
             0 => {
                 let expected = "[C], [N, C] or [N, C, d1, ..]";
                 return Err(Error::RankMismatch { op, expected, shape: vec![] });
@@ -222,16 +223,16 @@ impl RowLosses {
             1 => 0,
             _ => 1,
         };
-        let classes = input.shape()[dim];
-        let mut rows = input.shape().to_vec();
+        let classes = input[dim];
+        let mut rows = input.to_vec();
         rows.remove(dim);
         let shape = Shape::from(rows);
         if classes == 0 && shape.numel() > 0 {
-            let reason = format!("has no classes: dim {dim} of {:?} is empty", input.shape());
+            let reason = format!("has no classes: dim {dim} of {input:?} is empty");
             return Err(Error::InvalidArgument { op, name: "input", reason });
         }
         let mismatch = |rhs: &[usize]| {
-            let (lhs, rhs) = (input.shape().to_vec(), rhs.to_vec());
+            let (lhs, rhs) = (input.to_vec(), rhs.to_vec());
             Err(Error::ShapeMismatch { op, lhs, rhs })
         };
         if let Some(w) = &options.weight

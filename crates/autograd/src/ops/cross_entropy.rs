@@ -23,19 +23,21 @@ use crate::var::Var;
 const AT_ONCE: usize = 128 << 10;
 
 /// Class targets and options, checked against an input.
-struct Plan<T: Float> {
+#[derive(Clone)]
+pub(super) struct Plan<T: Float> {
     /// The class of each row; −1 where the row does not count.
-    targets: Vec<i64>,
+    pub(super) targets: Vec<i64>,
     weight: Option<Tensor<T>>,
     label_smoothing: f64,
     smooth_over_finite: bool,
-    predictions: bool,
+    pub(super) predictions: bool,
 }
 
 impl<T: Float> Plan<T> {
-    fn new(
+    /// For logits of shape `input`.
+    pub(super) fn new(
         op: &'static str,
-        input: &Tensor<T>,
+        input: &[usize],
         target: &Tensor<i64>,
         row_weight: Option<&Tensor<T>>,
         options: &ClassOptions<T>,
@@ -43,7 +45,7 @@ impl<T: Float> Plan<T> {
         let mut over = RowLosses::new(op, input, options, row_weight)?;
         let classes = over.classes;
         if target.shape() != &*over.shape {
-            let (lhs, rhs) = (input.shape().to_vec(), target.shape().to_vec());
+            let (lhs, rhs) = (input.to_vec(), target.shape().to_vec());
             return Err(Error::ShapeMismatch { op, lhs, rhs });
         }
         let mut targets = target.to_vec();
@@ -90,7 +92,7 @@ impl<T: Float> Plan<T> {
         Ok((over, plan))
     }
 
-    fn kernel_targets(&self) -> ClassTargets<'_, T> {
+    pub(super) fn kernel_targets(&self) -> ClassTargets<'_, T> {
         ClassTargets {
             classes: &self.targets,
             weight: self.weight.as_ref().and_then(Tensor::as_slice),
@@ -187,7 +189,7 @@ pub fn cross_entropy_in_place<T: Float>(
     options: &ClassOptions<T>,
 ) -> Result<Tensor<T>> {
     let op = "cross_entropy_in_place";
-    let (mut over, plan) = Plan::new(op, logits, target, None, options)?;
+    let (mut over, plan) = Plan::new(op, logits.shape(), target, None, options)?;
     let ones = Tensor::scalar(T::ONE).expand(if over.reduces() { &[] } else { target.shape() })?;
     let dim = over.dim;
     if plan.smooth_over_finite {
@@ -330,7 +332,7 @@ impl<T: Float> Var<T> {
                 if let Some(w) = tracked {
                     self.weighted_cross_entropy(target, w, weights.row, &options)?
                 } else {
-                    let plan = Plan::new(op, self.value(), target, weights.row, &options)?;
+                    let plan = Plan::new(op, self.shape(), target, weights.row, &options)?;
                     self.planned(plan, Tag::Plain, detailed)?
                 }
             }
@@ -411,7 +413,7 @@ impl<T: Float> Var<T> {
         let (op, x) = ("cross_entropy", self.value());
         // Without weights: a row whose weight is 0 has a derivative in it.
         let even = ClassOptions { weight: None, empty_mean: EmptyMean::Nan, ..options.clone() };
-        let (mut over, plan) = Plan::new(op, x, target, row_weight, &even)?;
+        let (mut over, plan) = Plan::new(op, x.shape(), target, row_weight, &even)?;
         let share = plan.coefficients(&over, x)?;
         over.keep(|row| plan.targets[row] >= 0);
         let mut shape = vec![1; x.rank()];
@@ -453,7 +455,7 @@ impl<T: Float> Var<T> {
         target: &Tensor<i64>,
         options: &ClassOptions<T>,
     ) -> Result<(Tensor<i64>, Tensor<T>, f64)> {
-        let (over, plan) = Plan::new(op, self.value(), target, None, options)?;
+        let (over, plan) = Plan::new(op, self.shape(), target, None, options)?;
         let factor = |t: &i64| match usize::try_from(*t) {
             Ok(class) => plan.weight(class) * over.share(),
             Err(_) => 0.0,
@@ -491,7 +493,7 @@ impl<T: Float> Var<T> {
             return Err(Error::InvalidArgument { op, name: "z_loss", reason });
         }
         let l = self.value();
-        let (over, plan) = Plan::new(op, l, target, None, options)?;
+        let (over, plan) = Plan::new(op, l.shape(), target, None, options)?;
         if let Some((logits, past)) = self.fusable_logits(over.dim) {
             return Ok(logits.planned((over, plan), Tag::FusedLoss { past }, false)?.0);
         }
@@ -544,9 +546,9 @@ impl<T: Float> Var<T> {
 }
 
 /// A recorded cross entropy: what its gradient needs beside the logits.
-struct Fused<T: Float> {
-    plan: Plan<T>,
-    over: Arc<RowLosses>,
+pub(super) struct Fused<T: Float> {
+    pub(super) plan: Plan<T>,
+    pub(super) over: Arc<RowLosses>,
 }
 
 impl<T: Float> Fused<T> {
@@ -555,7 +557,7 @@ impl<T: Float> Fused<T> {
     ///
     /// With upstream gradient v it has `dx = s·a·p·(v − ⟨p, v⟩)`, the Hessian-vector product, and
     /// `dg = ⟨a·p − c, v⟩/divisor`, besides what comes from λ.
-    fn gradient(self: &Arc<Self>, x: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
+    pub(super) fn gradient(self: &Arc<Self>, x: &Var<T>, g: &Var<T>) -> Result<Var<T>> {
         let (over, targets) = (&self.over, self.plan.kernel_targets());
         let factors = over.factors(g.value());
         let dx = kernel::cross_entropy_backward(x.value(), over.dim, targets, &over.rows, factors);

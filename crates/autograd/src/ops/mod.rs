@@ -36,6 +36,7 @@ mod index;
 mod joining;
 mod linalg;
 mod linear;
+pub(crate) mod linear_cross_entropy;
 mod moments;
 mod normal;
 mod normalization;
@@ -192,6 +193,7 @@ pub(crate) fn rows() -> Vec<crate::suite::Row> {
         joining::rows(),
         linalg::rows(),
         linear::rows(),
+        linear_cross_entropy::rows(),
         moments::rows(),
         normal::rows(),
         normalization::rows(),

@@ -25,7 +25,7 @@ impl<T: Float> Var<T> {
         class_weight: Option<&Self>,
         options: &ClassOptions<T>,
     ) -> Result<(Self, Arc<RowLosses>)> {
-        let mut over = RowLosses::new(op, self.value(), options, row_weight)?;
+        let mut over = RowLosses::new(op, self.shape(), options, row_weight)?;
         if q.shape() != self.shape() {
             let (lhs, rhs) = (self.shape().to_vec(), q.shape().to_vec());
             return Err(Error::ShapeMismatch { op, lhs, rhs });

@@ -2,6 +2,7 @@
 
 mod binary;
 mod divergence;
+mod linear;
 mod regression;
 
 use autograd::{
@@ -10,6 +11,7 @@ use autograd::{
 
 pub use binary::{BCELoss, BCEWithLogitsLoss, SigmoidFocalLoss};
 pub use divergence::{DistillationLoss, KLDivLoss};
+pub use linear::LinearCrossEntropyLoss;
 pub use regression::{HuberLoss, L1Loss, MSELoss, RegressionLoss, SmoothL1Loss, Values};
 
 /// A loss of scores or log-probabilities against classes, so that training code can take any.
