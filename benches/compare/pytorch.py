@@ -2,8 +2,10 @@
 
 Reads lines `NAME THREADS REPEATS` and answers each with the seconds that so many steps took, or with
 `none` for a workload that it does not have. The first line it writes is PyTorch and its version.
-With the argument `compile` the losses go through torch.compile, and a workload that does not compile
-is one that it does not have.
+A fourth word `peak` asks for the bytes that the process grows by, at most, in one step; that is only
+true of a process that has not run it before. With the argument `compile` the losses go through
+torch.compile, and a workload that does not compile is one that it does not have. With `chunked`, or
+`chunked 128`, there are only the linear cross entropies, with PyTorch's choice of chunks or with 128 rows.
 """
 
 import sys
@@ -17,6 +19,8 @@ LR = 1e-6  # No step changes much, so none meets subnormal numbers.
 ELEMENTS = 1 << 20
 CHAIN = 1000
 COMPILE = "compile" in sys.argv
+CHUNKED = "chunked" in sys.argv
+CHUNK_ROWS = int(sys.argv[-1]) if CHUNKED and len(sys.argv) > 2 else None
 
 
 def compiled(f):
@@ -31,6 +35,23 @@ def cross_entropy(rows, classes, smoothing):
     def step():
         x.grad = None
         loss(x, y).backward()
+
+    return step
+
+
+def linear_cross_entropy(rows, features, classes, smoothing):
+    if CHUNKED and smoothing:
+        return None  # PyTorch would run the unfused form, with a warning.
+    x = torch.randn(rows, features, requires_grad=True)
+    w = (torch.randn(classes, features) * features**-0.5).requires_grad_()
+    y = torch.randint(classes, (rows,))
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS) if CHUNKED else None
+    loss = compiled(lambda x, w, y: F.linear_cross_entropy(
+        x, w, y, label_smoothing=smoothing, options=options))
+
+    def step():
+        x.grad = w.grad = None
+        loss(x, w, y).backward()
 
     return step
 
@@ -80,6 +101,10 @@ def chain(op):
 
 def prepare(name):
     kind, *rest = name.split("/")
+    if kind == "linear_cross_entropy":
+        return linear_cross_entropy(*map(int, rest[0].split("x")), float(rest[1]))
+    if CHUNKED:
+        return None
     if kind == "cross_entropy":
         rows, classes = map(int, rest[0].split("x"))
         return cross_entropy(rows, classes, float(rest[1]))
@@ -102,7 +127,7 @@ def prepare(name):
 
 
 def prepare_compiled(name):
-    if not name.startswith(("cross_entropy/", "step/")):
+    if not name.startswith(("cross_entropy/", "linear_cross_entropy/", "step/")):
         return None
     torch.compiler.reset()  # Else a second size would be compiled for sizes of any kind.
     try:
@@ -113,6 +138,21 @@ def prepare_compiled(name):
         reason = str(error).partition("\n")[0]
         print(f"torch.compile: {name}: {reason}", file=sys.stderr)
         return None
+
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith(field))
+    return 1024 * int(line.split()[1])
+
+
+def peak(step):
+    """The bytes that the process grows by, at most, in a step."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the high-water mark begins anew
+    before = resident("VmRSS")
+    step()
+    return resident("VmHWM") - before
 
 
 def main():
@@ -127,6 +167,9 @@ def main():
             name, step = wanted, prepare_compiled(wanted) if COMPILE else prepare(wanted)
         if step is None:
             print("none", flush=True)
+            continue
+        if repeats == "peak":
+            print(peak(step), flush=True)
             continue
         start = time.perf_counter()
         for _ in range(int(repeats)):

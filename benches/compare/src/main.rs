@@ -6,6 +6,7 @@
 mod frameworks;
 mod limits;
 mod measure;
+mod memory;
 mod peer;
 mod plot;
 mod record;
@@ -118,8 +119,25 @@ fn table(
     threads: usize,
     peers: &mut [Peer],
 ) -> Result<String, Failure> {
+    let memory = memory::table(chosen, peers)?;
     let limits = Limits::measure().map_err(|e| e.to_string())?;
-    let columns: String = peers[1..].iter().map(|p| format!(" {} / ours |", p.framework)).collect();
+    let mut rows = Vec::new();
+    for workload in chosen {
+        eprintln!("{} with {threads}", workload.name);
+        let mut seconds = measure(workload, peers, args.rounds, args.milliseconds / 1000.0)?;
+        let ratios: Vec<_> = (0..peers.len()).map(|i| seconds.ratios(i)).collect();
+        let own = quantile(&mut seconds.ours, 0.5);
+        let limit = match workload.kind.at_best(&limits) {
+            Some(best) => format!("{:.0} %", 100.0 * best / own),
+            None => "–".into(),
+        };
+        rows.push((workload, ratios, own, quantile(&mut seconds.peers[0], 0.5), limit));
+    }
+    // Not the columns of those who have none of the workloads.
+    let shown: Vec<usize> =
+        (1..peers.len()).filter(|&i| rows.iter().any(|row| !row.1[i].is_empty())).collect();
+    let columns: String =
+        shown.iter().map(|&i| format!(" {} / ours |", peers[i].framework)).collect();
     let mut text = format!(
         "\n{threads} thread(s): copy {:.1} GB/s read and written, product {:.0} GFLOP/s, exp {:.2} ns\n\n\
          | workload | ours | PyTorch | PyTorch / ours (quartiles) |{columns} goal | of the limit |\n\
@@ -127,34 +145,24 @@ fn table(
         limits.copy / 1e9,
         limits.gemm / 1e9,
         limits.exp * 1e9,
-        "---|".repeat(peers.len() - 1),
+        "---|".repeat(shown.len()),
     );
-    for workload in chosen {
-        eprintln!("{} with {threads}", workload.name);
-        let mut seconds = measure(workload, peers, args.rounds, args.milliseconds / 1000.0)?;
-        let mut ratios: Vec<_> = (0..peers.len()).map(|i| seconds.ratios(i)).collect();
-        let (pytorch, others) = ratios.split_at_mut(1);
-        let others: String = others
-            .iter_mut()
-            .map(|ratios| format!(" {} |", ratio(quantile(ratios, 0.5))))
+    for (workload, mut ratios, own, pytorch, limit) in rows {
+        let others: String = (shown.iter())
+            .map(|&i| format!(" {} |", ratio(quantile(&mut ratios[i], 0.5))))
             .collect();
-        let own = quantile(&mut seconds.ours, 0.5);
-        let limit = match workload.kind.at_best(&limits) {
-            Some(best) => format!("{:.0} %", 100.0 * best / own),
-            None => "–".into(),
-        };
         text += &format!(
             "| {} | {} | {} | {} ({}–{}) |{others} {} | {limit} |\n",
             workload.name,
             in_units(own),
-            in_units(quantile(&mut seconds.peers[0], 0.5)),
-            ratio(quantile(&mut pytorch[0], 0.5)),
-            ratio(quantile(&mut pytorch[0], 0.25)),
-            ratio(quantile(&mut pytorch[0], 0.75)),
+            in_units(pytorch),
+            ratio(quantile(&mut ratios[0], 0.5)),
+            ratio(quantile(&mut ratios[0], 0.25)),
+            ratio(quantile(&mut ratios[0], 0.75)),
             workload.goal[usize::from(threads > 1)],
         );
     }
-    Ok(text)
+    Ok(text + &memory)
 }
 
 /// A dash for NaN, which is what a peer without the workload leaves.

@@ -17,6 +17,11 @@ pub enum Framework {
     /// PyTorch with torch.compile of the loss.
     #[value(name = "torch.compile")]
     Compile,
+    /// PyTorch's linear cross entropy in chunks of its own choice.
+    Chunked,
+    /// The same in chunks of 128 rows.
+    #[value(name = "chunked-128")]
+    Chunked128,
     #[cfg(feature = "peers")]
     Burn,
     #[cfg(feature = "peers")]
@@ -29,6 +34,8 @@ impl Display for Framework {
             Framework::PyTorch => "PyTorch",
             Framework::Warm => "warm",
             Framework::Compile => "torch.compile",
+            Framework::Chunked => "chunked",
+            Framework::Chunked128 => "chunked 128",
             #[cfg(feature = "peers")]
             Framework::Burn => "burn",
             #[cfg(feature = "peers")]
@@ -47,6 +54,11 @@ impl Framework {
         }
         let mut command = Command::new(python);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch.py"));
+        match self {
+            Framework::Chunked => drop(command.arg("chunked")),
+            Framework::Chunked128 => drop(command.args(["chunked", "128"])),
+            _ => {}
+        }
         if self == Framework::Warm {
             let never = (1_u64 << 40).to_string();
             command.env("MALLOC_MMAP_THRESHOLD_", &never).env("MALLOC_TRIM_THRESHOLD_", &never);
@@ -96,6 +108,13 @@ impl Peer {
     /// The seconds of so many steps; none for a workload that it does not have.
     pub fn seconds(&mut self, workload: &str, repeats: usize) -> Result<Option<f64>> {
         writeln!(self.ask, "{workload} {} {repeats}", self.threads)?;
+        self.ask.flush()?;
+        Ok(self.line()?.parse().ok())
+    }
+
+    /// The bytes that its process grows by, at most, in a first step.
+    pub fn peak(&mut self, workload: &str) -> Result<Option<f64>> {
+        writeln!(self.ask, "{workload} {} peak", self.threads)?;
         self.ask.flush()?;
         Ok(self.line()?.parse().ok())
     }

@@ -18,6 +18,7 @@ pub struct Workload {
 
 pub enum Kind {
     CrossEntropy { rows: usize, classes: usize, smoothing: f64 },
+    LinearCrossEntropy { rows: usize, features: usize, classes: usize, smoothing: f64 },
     Step { sizes: [usize; 4], batch: usize, adamw: bool },
     Map(&'static str),
     Record(&'static str),
@@ -40,6 +41,13 @@ pub fn all() -> Vec<Workload> {
                 kind: Kind::CrossEntropy { rows, classes, smoothing },
                 goal,
             });
+        }
+    }
+    for (rows, features, classes) in [(1024, 256, 32000), (512, 512, 131_072)] {
+        for (smoothing, goal) in [(0.0, 1.3), (0.1, 1.8)] {
+            let name = format!("linear_cross_entropy/{rows}x{features}x{classes}/{smoothing}");
+            let kind = Kind::LinearCrossEntropy { rows, features, classes, smoothing };
+            all.push(Workload { name, kind, goal: [goal; 2] });
         }
     }
     for (sizes, batch, goal) in
@@ -78,6 +86,21 @@ impl Kind {
                 Ok(Box::new(move || {
                     let x = tape.var(x.clone());
                     let grads = loss.forward(&x, &y).and_then(|loss| loss.backward());
+                    std::hint::black_box(grads.expect("shapes that fit"));
+                }))
+            }
+            Kind::LinearCrossEntropy { rows, features, classes, smoothing } => {
+                let x = Tensor::<f32>::randn([rows, features], &mut rng)?;
+                let scale = (features as f32).sqrt().recip();
+                let w = Tensor::<f32>::randn([classes, features], &mut rng)? * scale;
+                let y = Tensor::randint(0, classes as i64, [rows], &mut rng)?;
+                let mut options = LinearCrossEntropyOptions::default();
+                options.class.label_smoothing = smoothing;
+                let tape = Tape::new();
+                Ok(Box::new(move || {
+                    let (x, w) = (tape.var(x.clone()), tape.var(w.clone()));
+                    let loss = x.linear_cross_entropy(&w, None, &y, &options);
+                    let grads = loss.and_then(|loss| loss.backward());
                     std::hint::black_box(grads.expect("shapes that fit"));
                 }))
             }
@@ -148,12 +171,25 @@ impl Kind {
                 let moved = if n * 4.0 > limits.cache { 12.0 * n / limits.copy } else { 0.0 };
                 Some(moved.max(n * limits.exp))
             }
+            Kind::LinearCrossEntropy { rows, features, classes, .. } => {
+                Some(6.0 * (rows * features * classes) as f64 / limits.gemm)
+            }
             Kind::Step { sizes: [a, b, c, d], batch, .. } => {
                 // Forward, gradients of weights, gradients of inputs but the first.
                 let products = 3 * (a * b + b * c + c * d) - a * b;
                 Some(2.0 * (batch * products) as f64 / limits.gemm)
             }
             Kind::Map(_) | Kind::Record(_) => None,
+        }
+    }
+
+    /// The bytes of the gradients, for a workload whose memory is of interest.
+    pub fn gradients(&self) -> Option<f64> {
+        match *self {
+            Kind::LinearCrossEntropy { rows, features, classes, .. } => {
+                Some(4.0 * (features * (rows + classes)) as f64)
+            }
+            _ => None,
         }
     }
 }
