@@ -1,7 +1,7 @@
-//! Every function of one variable whose formula is compiled where it is used, in f32, forward and
-//! backward: what the disassembly looks at.
+//! Every function of one variable whose formula is compiled where it is used, and the loss that takes in a
+//! layer, in f32, forward and backward: what the disassembly looks at.
 
-use autograd::{Result, Tape, Tensor};
+use autograd::{LinearCrossEntropyOptions, Result, Tape, Tensor};
 
 fn main() -> Result<()> {
     let tape = Tape::<f32>::new();
@@ -17,5 +17,8 @@ fn main() -> Result<()> {
     for y in &all {
         println!("{}", y.sum().backward_retain()?.wrt(&x)?);
     }
+    let (x, y) = (x.reshape([2, 2])?, Tensor::from([0_i64, 1]));
+    let loss = x.linear_cross_entropy(&x, None, &y, &LinearCrossEntropyOptions::default())?;
+    println!("{}", loss.backward()?.wrt(&x)?);
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! Matrix products, all through one function around the `gemm` crate.
 #![expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
 
-use std::any::TypeId;
-
 use rayon::prelude::*;
 
 use super::{skinny, small};
@@ -74,18 +72,9 @@ pub(crate) fn gemm<T: Float>(
     rhs: MatRef<'_, T>,
     accumulate: bool,
 ) {
-    // The crate dispatches on the type by itself and would panic for any other.
-    const { assert!(size_of::<T>() == 4 || size_of::<T>() == 8) };
-    debug_assert!([TypeId::of::<f32>(), TypeId::of::<f64>()].contains(&TypeId::of::<T>()));
     let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
     assert!(rhs.rows == k && dst.len() == m * n, "bug: matrix sizes do not fit");
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if !accumulate {
-            dst.fill(T::ZERO);
-        }
+    if is_trivial((&mut *dst, n), [m, k, n], accumulate) {
         return;
     }
     lhs.assert_in_bounds();
@@ -117,6 +106,18 @@ pub(crate) fn gemm<T: Float>(
     unsafe { multiply(dst, lhs, rhs, accumulate, parallelism) };
 }
 
+/// Whether there is nothing to multiply; sums of nothing are written then.
+fn is_trivial<T: Float>(
+    (dst, stride): (&mut [T], usize),
+    [m, k, n]: [usize; 3],
+    accumulate: bool,
+) -> bool {
+    if k == 0 && n > 0 && !accumulate {
+        dst.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(T::ZERO));
+    }
+    m * k * n == 0
+}
+
 /// [`gemm`] on this thread alone, into rows that lie `stride` apart.
 pub(crate) fn gemm_into<T: Float>(
     (dst, stride): (&mut [T], usize),
@@ -124,17 +125,10 @@ pub(crate) fn gemm_into<T: Float>(
     rhs: MatRef<'_, T>,
     accumulate: bool,
 ) {
-    const { assert!(size_of::<T>() == 4 || size_of::<T>() == 8) };
     let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
-    assert!(rhs.rows == k && stride >= n, "bug: matrix sizes do not fit");
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(dst.len() >= (m - 1) * stride + n, "bug: matrix sizes do not fit");
-    if k == 0 {
-        if !accumulate {
-            dst.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(T::ZERO));
-        }
+    let enough = m == 0 || dst.len() >= (m - 1) * stride + n;
+    assert!(rhs.rows == k && stride >= n && enough, "bug: matrix sizes do not fit");
+    if is_trivial((&mut *dst, stride), [m, k, n], accumulate) {
         return;
     }
     lhs.assert_in_bounds();
@@ -177,6 +171,8 @@ unsafe fn multiply<T: Float>(
     accumulate: bool,
     parallelism: gemm::Parallelism,
 ) {
+    // The crate dispatches on the type by itself and would panic for any other.
+    const { assert!(size_of::<T>() == 4 || size_of::<T>() == 8) };
     // SAFETY: `start` is inside `data`, as part of what the caller promises.
     let lhs_pointer = unsafe { lhs.data.as_ptr().add(lhs.start) };
     // SAFETY: as above.
