@@ -1,17 +1,25 @@
 //! Optimisers: one pass over each parameter, in place.
+//!
+//! An optimiser is a [`Rule`] for one parameter, with its options in groups: [`Grouped`] does the rest.
 
 mod adam;
+mod gradient;
+mod grouped;
 mod sgd;
+mod state;
 
-use autograd::{Error, Float, Gradients, ParameterId, Result, Tensor};
+use autograd::{Error, Float, Gradients, Result};
 
-use crate::parameters::{Parameter, Parameters, Visitor};
+use crate::parameters::Parameters;
 
-pub use adam::{Adam, AdamOptions, AdamW};
-pub use sgd::{Sgd, SgdOptions};
+pub use adam::{Adam, AdamOptions, AdamRule, AdamW, AdamWRule};
+pub use gradient::{ClipGrad, Gradient};
+pub use grouped::Grouped;
+pub use sgd::{Sgd, SgdOptions, SgdRule};
+pub use state::StateDict;
 
 /// Updates parameters from their gradients.
-pub trait Optimizer<T: Float> {
+pub trait Optimizer<T: Float>: ParamGroups {
     /// Updates every parameter of `model` that is not frozen.
     ///
     /// # Errors
@@ -23,69 +31,163 @@ pub trait Optimizer<T: Float> {
         gradients: &Gradients<T>,
     ) -> Result<()>;
 
-    /// The learning rate.
+    /// The learning rate: that of the first group, where there are several.
     fn lr(&self) -> f64;
 
-    /// Sets the learning rate of the next steps.
+    /// Sets the learning rate of the next steps, of all groups.
     fn set_lr(&mut self, lr: f64);
+
+    /// What is kept for each parameter of `model`, and the options: what another optimiser of this
+    /// kind needs to go on as this one would, bit for bit. Clipping and `allow_missing` are not part of
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for another model than the one that was updated.
+    fn state_dict(&self, model: &dyn Parameters<Elem = T>) -> Result<StateDict<T>>;
+
+    /// Goes on from a state. `model` has the names and shapes of the one that was saved.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`], saying what is missing, unexpected, of another shape, out of range or in
+    /// another group; the optimiser is then as it was.
+    fn load_state_dict(
+        &mut self,
+        model: &dyn Parameters<Elem = T>,
+        state: &StateDict<T>,
+    ) -> Result<()>;
 }
 
-/// Calls `update(id, value, gradient)` for every trainable parameter, once all have been checked.
-fn update_each<T: Float>(
-    model: &mut dyn Parameters<Elem = T>,
-    gradients: &Gradients<T>,
-    allow_missing: bool,
-    mut update: impl FnMut(ParameterId, &mut [T], &[T]),
-) -> Result<()> {
-    let mut missing = Vec::new();
-    let mut misfit = None;
-    let mut check = |path: &str, p: &Parameter<T>| match gradients.parameter(p.id()) {
-        _ if p.is_frozen() => {}
-        None if !allow_missing => missing.push(path.to_owned()),
-        Some(g) if g.shape() != p.value().shape() => {
-            misfit = Some((p.value().shape().to_vec(), g.shape().to_vec()));
-        }
-        _ => {}
-    };
-    model.visit(&mut Visitor::new(&mut check));
-    if !missing.is_empty() {
-        return Err(Error::MissingGradient { op: "step", parameters: missing });
-    }
-    if let Some((lhs, rhs)) = misfit {
-        return Err(Error::ShapeMismatch { op: "step", lhs, rhs });
-    }
-    model.visit_mut(&mut Visitor::new(&mut |_: &str, p: &mut Parameter<T>| {
-        if p.is_frozen() {
-            return;
-        }
-        if let Some(gradient) = gradients.parameter(p.id()).map(Tensor::contiguous) {
-            let id = p.id();
-            let gradient = gradient.as_slice().unwrap_or(&[]);
-            update(id, p.value_mut().make_mut(), gradient);
-        }
-    }));
-    Ok(())
+/// What schedules change: the rates of each group of parameters.
+pub trait ParamGroups {
+    /// The rates, group by group.
+    fn rates(&mut self) -> Vec<Rates<'_>>;
 }
 
-/// Elements of a part; shorter parameters stay on one thread.
-const PART: usize = 32 << 10;
+/// The rates of a group.
+#[derive(Debug)]
+pub struct Rates<'a> {
+    /// Learning rate.
+    pub lr: &'a mut f64,
+    /// `momentum`, or the first of `betas`; `None` where there is neither.
+    pub momentum: Option<&'a mut f64>,
+}
 
-/// Calls `update(parts of the state, the same part of g)` for all of some slices of equal length, on
-/// several threads where they are long.
-fn in_parts<T: Float, const N: usize>(
-    state: [&mut [T]; N],
-    g: &[T],
-    update: &(impl Fn([&mut [T]; N], &[T]) + Sync),
-) {
-    if g.len() <= PART || rayon::current_num_threads() == 1 {
-        return update(state, g);
+/// An option of a [`Rule`] that is saved with the state.
+pub enum Field<'a> {
+    /// A number.
+    Number(&'a mut f64),
+    /// Saved as 0 or 1.
+    Flag(&'a mut bool),
+    /// A count that a `f64` holds.
+    Count(&'a mut u32),
+    /// A choice: its number, and what sets it to that of another; false where there is none.
+    Choice(u32, Box<dyn FnMut(u32) -> bool + 'a>),
+}
+
+/// How an optimiser updates one parameter; [`Grouped`] makes an [`Optimizer`] of it.
+///
+/// ```
+/// use nn::optim::{Field, Grouped, Rule, Update};
+/// use nn::prelude::*;
+///
+/// /// `w ← w − lr·sign(g)`. `torch.optim.SignSGD` does not exist; this is how one adds it.
+/// #[derive(Debug)]
+/// struct SignSgd;
+///
+/// impl Rule for SignSgd {
+///     const NAME: &'static str = "SignSgd";
+///     type Options = f64;
+///     fn fields(lr: &mut f64) -> Vec<(&'static str, Field<'_>)> {
+///         vec![("lr", Field::Number(lr))]
+///     }
+///     fn update<T: Float>(lr: &f64, update: Update<'_, T>) -> Result<()> {
+///         let lr = T::from_f64(*lr);
+///         update.g.in_parts([update.w], &|[w], g| {
+///             w.iter_mut().zip(g).for_each(|(w, g)| *w -= lr * g.sign());
+///         });
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let mut model = Linear::<f64>::new(1, 1, &mut Generator::new(0))?;
+/// let before = model.bias.as_ref().unwrap().value().item()?;
+/// let y = model.forward(&Tape::new().constant(Tensor::from_vec(vec![3.0], [1, 1])?))?;
+/// let grads = y.sum().backward()?;
+/// Grouped::<SignSgd, f64>::new(0.5)?.step(&mut model, &grads)?;
+/// assert_eq!(model.bias.as_ref().unwrap().value().item()?, before - 0.5);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Rule {
+    /// The name that errors begin with.
+    const NAME: &'static str;
+    /// The options of a group.
+    type Options: Clone + std::fmt::Debug;
+
+    /// The options that are saved, by name; `lr` is one of them, and a schedule finds `momentum` or
+    /// `betas.0`.
+    fn fields(options: &mut Self::Options) -> Vec<(&'static str, Field<'_>)>;
+
+    /// Refuses options out of range.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], saying which.
+    fn check(options: &Self::Options) -> Result<()> {
+        let _ = options;
+        Ok(())
     }
-    // Halves that end with a vector.
-    let (first, second) = g.split_at((g.len() / 2).next_multiple_of(16));
-    let mut halves = state.map(|s| s.split_at_mut(first.len()));
-    let left = halves.each_mut().map(|half| std::mem::take(&mut half.0));
-    let right = halves.map(|half| half.1);
-    rayon::join(|| in_parts(left, first, update), || in_parts(right, second, update));
+
+    /// The names of the numbers kept for each element of a parameter.
+    fn buffers(options: &Self::Options) -> &'static [&'static str] {
+        let _ = options;
+        &[]
+    }
+
+    /// What these numbers are at first.
+    fn initial(options: &Self::Options) -> f64 {
+        let _ = options;
+        0.0
+    }
+
+    /// Whether to climb: the gradient's sign is turned before the rule sees it.
+    fn maximize(options: &Self::Options) -> bool {
+        let _ = options;
+        false
+    }
+
+    /// Whether a parameter without a gradient is left as it is, where it would be an error.
+    fn allow_missing(options: &Self::Options) -> bool {
+        let _ = options;
+        false
+    }
+
+    /// Why a parameter of this shape cannot be updated by the rule, such as "must be matrices".
+    fn refuses(shape: &[usize]) -> Option<&'static str> {
+        let _ = shape;
+        None
+    }
+
+    /// Updates one parameter.
+    ///
+    /// # Errors
+    /// Those of the tensor operations in use.
+    fn update<T: Float>(options: &Self::Options, update: Update<'_, T>) -> Result<()>;
+}
+
+/// One step of one parameter.
+#[derive(Debug)]
+pub struct Update<'a, T: Float> {
+    /// Which step of this parameter it is, from 1; always 1 where nothing is kept.
+    pub step: u64,
+    /// The shape of the parameter.
+    pub shape: &'a [usize],
+    /// The parameter's elements.
+    pub w: &'a mut [T],
+    /// The numbers kept for them, in the order of [`Rule::buffers`].
+    pub buffers: &'a mut [Vec<T>],
+    /// The gradient.
+    pub g: Gradient<'a, T>,
 }
 
 /// Checks that a number is finite and in a range.
@@ -102,15 +204,30 @@ fn check_range(
     Err(Error::InvalidArgument { op, name, reason: format!("must be {want}, found {value}") })
 }
 
-/// Checks a learning rate given to a running optimiser; a wrong one is a bug of the caller's.
-fn checked_lr(op: &'static str, lr: f64) -> Result<()> {
-    check_range(op, "lr", lr, 0.0.., "finite and not negative")
+/// Checks options that are finite and not negative.
+fn check_positive<const N: usize>(
+    op: &'static str,
+    options: [(&'static str, f64); N],
+) -> Result<()> {
+    let mut all = options.into_iter();
+    all.try_for_each(|(name, value)| check_range(op, name, value, 0.0.., "finite and not negative"))
+}
+
+fn check_betas(op: &'static str, betas: (f64, f64)) -> Result<()> {
+    check_range(op, "betas", betas.0, 0.0..1.0, "in [0, 1)")?;
+    check_range(op, "betas", betas.1, 0.0..1.0, "in [0, 1)")
+}
+
+/// `1 − betaˢᵗᵉᵖ`: the share of the gradients in a moment that began with 0.
+fn bias_correction(beta: f64, step: u64) -> f64 {
+    1.0 - beta.powi(i32::try_from(step).unwrap_or(i32::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autograd::{Tape, Var};
+    use crate::parameters::{Parameter, Visitor};
+    use autograd::{Tape, Tensor, Var};
 
     /// A model of one vector.
     pub(super) struct One(pub(super) Parameter<f64>);
@@ -149,17 +266,5 @@ mod tests {
         model.0.set_frozen(true);
         sgd.step(&mut model, &grads).unwrap();
         assert_eq!(model.0.value().to_vec(), [1.0]);
-    }
-
-    #[test]
-    fn options_out_of_range_are_refused() {
-        let sgd = |o| Sgd::<f32>::new(o).map(|_| ()).unwrap_err().to_string();
-        let text = sgd(SgdOptions { lr: -1.0, ..Default::default() });
-        assert_eq!(text, "Sgd: lr must be finite and not negative, found -1");
-        sgd(SgdOptions { momentum: f64::NAN, ..Default::default() });
-        sgd(SgdOptions { nesterov: true, ..Default::default() });
-        let adam = |o| Adam::<f32>::new(o).map(|_| ()).unwrap_err().to_string();
-        adam(AdamOptions { betas: (1.0, 0.9), ..Default::default() });
-        adam(AdamOptions { eps: -1e-8, ..Default::default() });
     }
 }

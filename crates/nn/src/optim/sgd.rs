@@ -1,12 +1,9 @@
 //! Stochastic gradient descent with momentum.
 
-use std::collections::BTreeMap;
-
-use autograd::{Error, Float, Gradients, ParameterId, Result};
+use autograd::{Error, Float, Result};
 use tensor::kernels::{Kernel, dispatch};
 
-use super::{Optimizer, check_range, checked_lr, in_parts, update_each};
-use crate::parameters::Parameters;
+use super::{Field, Grouped, Rule, Update, check_positive, check_range};
 
 /// Options of [`Sgd`]; the defaults are PyTorch's.
 #[derive(Clone, Copy, Debug)]
@@ -15,12 +12,14 @@ pub struct SgdOptions {
     pub lr: f64,
     /// μ: the share of the last step that is kept.
     pub momentum: f64,
-    /// The share of the gradient left out of the momentum.
+    /// τ: the share of the gradient left out of the momentum.
     pub dampening: f64,
     /// λ: the weights' own share in the gradient (L2).
     pub weight_decay: f64,
     /// Looks ahead along the momentum.
     pub nesterov: bool,
+    /// Climbs: the gradient is taken as −g.
+    pub maximize: bool,
     /// Leaves parameters without a gradient as they are, where it would be an error.
     pub allow_missing: bool,
 }
@@ -33,68 +32,87 @@ impl Default for SgdOptions {
             dampening: 0.0,
             weight_decay: 0.0,
             nesterov: false,
+            maximize: false,
             allow_missing: false,
         }
     }
 }
 
 /// `v ← μ·v + (1−τ)·(g + λ·w)`, `w ← w − lr·v` (Nesterov: `w − lr·(g + λ·w + μ·v)`); the first step
-/// has `v = g + λ·w`. `torch.optim.SGD`.
+/// has `v = g + λ·w`. `torch.optim.SGD`; Sutskever, Martens, Dahl & Hinton, ICML 2013.
+///
+/// ```
+/// use nn::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut model = Linear::<f64>::new(1, 1, &mut Generator::new(0))?;
+/// let before = model.weight.value().item()?;
+/// let y = model.forward(&Tape::new().constant(Tensor::from_vec(vec![3.0], [1, 1])?))?;
+/// let grads = y.sum().backward()?; // dL/dw = 3
+/// let mut optimizer = Sgd::new(SgdOptions { lr: 0.5, ..Default::default() })?;
+/// optimizer.step(&mut model, &grads)?;
+/// assert_eq!(model.weight.value().item()?, before - 0.5 * 3.0);
+/// # Ok(())
+/// # }
+/// ```
+pub type Sgd<T> = Grouped<SgdRule, T>;
+
+/// The rule of [`Sgd`].
 #[derive(Debug)]
-pub struct Sgd<T> {
-    options: SgdOptions,
-    momentum: BTreeMap<ParameterId, Vec<T>>,
-}
+pub struct SgdRule;
 
-impl<T: Float> Sgd<T> {
-    /// The optimiser, without momentum yet.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for an option out of range.
-    pub fn new(options: SgdOptions) -> Result<Self> {
-        let op = "Sgd";
-        checked_lr(op, options.lr)?;
-        let positive = "finite and not negative";
-        check_range(op, "momentum", options.momentum, 0.0.., positive)?;
-        check_range(op, "dampening", options.dampening, .., "finite")?;
-        check_range(op, "weight_decay", options.weight_decay, 0.0.., positive)?;
-        if options.nesterov && (options.momentum == 0.0 || options.dampening != 0.0) {
+impl Rule for SgdRule {
+    const NAME: &'static str = "Sgd";
+    type Options = SgdOptions;
+
+    fn fields(o: &mut SgdOptions) -> Vec<(&'static str, Field<'_>)> {
+        vec![
+            ("lr", Field::Number(&mut o.lr)),
+            ("momentum", Field::Number(&mut o.momentum)),
+            ("dampening", Field::Number(&mut o.dampening)),
+            ("weight_decay", Field::Number(&mut o.weight_decay)),
+            ("nesterov", Field::Flag(&mut o.nesterov)),
+            ("maximize", Field::Flag(&mut o.maximize)),
+        ]
+    }
+
+    fn check(o: &SgdOptions) -> Result<()> {
+        let SgdOptions { lr, momentum, dampening, weight_decay, nesterov, .. } = *o;
+        let numbers = [("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)];
+        check_positive(Self::NAME, numbers)?;
+        check_range(Self::NAME, "dampening", dampening, .., "finite")?;
+        if nesterov && (momentum == 0.0 || dampening != 0.0) {
             let reason = "needs a momentum and no dampening".into();
-            return Err(Error::InvalidArgument { op, name: "nesterov", reason });
+            return Err(Error::InvalidArgument { op: Self::NAME, name: "nesterov", reason });
         }
-        Ok(Sgd { options, momentum: BTreeMap::new() })
-    }
-}
-
-impl<T: Float> Optimizer<T> for Sgd<T> {
-    fn step(
-        &mut self,
-        model: &mut dyn Parameters<Elem = T>,
-        gradients: &Gradients<T>,
-    ) -> Result<()> {
-        let Sgd { options, momentum } = self;
-        update_each(model, gradients, options.allow_missing, |id, w, g| {
-            let (lr, decay) = (T::from_f64(options.lr), T::from_f64(options.weight_decay));
-            if options.momentum == 0.0 {
-                return in_parts([w], g, &|[w], g| dispatch(Plain { w, g, lr, decay }));
-            }
-            let first = !momentum.contains_key(&id);
-            let v = momentum.entry(id).or_insert_with(|| vec![T::ZERO; w.len()]);
-            let share = if first { 1.0 } else { 1.0 - options.dampening };
-            let (mu, share) = (T::from_f64(options.momentum), T::from_f64(share));
-            let nesterov = options.nesterov;
-            in_parts([w, v], g, &|[w, v], g| {
-                dispatch(Momentum { w, g, v, lr, decay, mu, share, nesterov });
-            });
-        })
+        Ok(())
     }
 
-    fn lr(&self) -> f64 {
-        self.options.lr
+    fn buffers(o: &SgdOptions) -> &'static [&'static str] {
+        if o.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }
 
-    fn set_lr(&mut self, lr: f64) {
-        self.options.lr = lr;
+    fn maximize(o: &SgdOptions) -> bool {
+        o.maximize
+    }
+
+    fn allow_missing(o: &SgdOptions) -> bool {
+        o.allow_missing
+    }
+
+    fn update<T: Float>(o: &SgdOptions, update: Update<'_, T>) -> Result<()> {
+        let Update { step, w, buffers, g, .. } = update;
+        let (lr, decay) = (T::from_f64(o.lr), T::from_f64(o.weight_decay));
+        let [v] = buffers else {
+            g.in_parts([w], &|[w], g| dispatch(Plain { w, g, lr, decay }));
+            return Ok(());
+        };
+        let share = if step == 1 { 1.0 } else { 1.0 - o.dampening };
+        let (mu, share) = (T::from_f64(o.momentum), T::from_f64(share));
+        let nesterov = o.nesterov;
+        g.in_parts([w, v], &|[w, v], g| {
+            dispatch(Momentum { w, g, v, lr, decay, mu, share, nesterov });
+        });
+        Ok(())
     }
 }
 
@@ -180,5 +198,19 @@ mod tests {
                 assert!((g - w).abs() < 1e-12, "{options:?}: {g} {w}");
             }
         }
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        let sgd = |o| Sgd::<f32>::new(o).map(|_| ()).unwrap_err().to_string();
+        let base = SgdOptions::default();
+        assert_eq!(
+            sgd(SgdOptions { lr: -1.0, ..base }),
+            "Sgd: lr must be finite and not negative, found -1"
+        );
+        sgd(SgdOptions { momentum: f64::NAN, ..base });
+        sgd(SgdOptions { dampening: f64::INFINITY, ..base });
+        sgd(SgdOptions { nesterov: true, ..base });
+        sgd(SgdOptions { nesterov: true, momentum: 0.9, dampening: 0.1, ..base });
     }
 }

@@ -1,0 +1,204 @@
+//! What an optimiser needs to go on as if nothing had happened, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use autograd::{Error, Float, Result, Tensor};
+
+use super::grouped::Kept;
+use super::{Field, Grouped, Rule};
+use crate::parameters::{Parameter, Parameters, Visitor};
+
+/// Named tensors and numbers. Numbers stay `f64` whatever the tensors are, so that nothing is rounded.
+///
+/// An optimiser's has `param_groups.0.lr` and the other options of each group, `group.PATH` for the
+/// group of each parameter, and `state.PATH.step`, `state.PATH.exp_avg` and the like for each parameter
+/// that was updated.
+#[derive(Clone, Debug)]
+pub struct StateDict<T: Float> {
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, Tensor<T>>,
+    /// Numbers by name.
+    pub numbers: BTreeMap<String, f64>,
+}
+
+impl<T: Float> Default for StateDict<T> {
+    fn default() -> Self {
+        StateDict { tensors: BTreeMap::new(), numbers: BTreeMap::new() }
+    }
+}
+
+/// Takes values out of a state and remembers what is wrong with it.
+pub(super) struct Reader<'a> {
+    numbers: &'a BTreeMap<String, f64>,
+    used: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(numbers: &'a BTreeMap<String, f64>) -> Self {
+        Reader { numbers, used: BTreeSet::new(), problems: Vec::new() }
+    }
+
+    pub(super) fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// A number; a problem where there is none.
+    pub(super) fn number(&mut self, name: String) -> Option<f64> {
+        let found = self.numbers.get(&name).copied();
+        if found.is_none() {
+            self.problems.push(format!("{name} is missing"));
+        }
+        self.used.insert(name);
+        found
+    }
+
+    /// A whole number from 0 to `most`; a problem where there is none.
+    pub(super) fn count(&mut self, name: String, most: u64) -> Option<u64> {
+        let found = self.number(name.clone())?;
+        if found.fract() == 0.0 && (0.0..=most as f64).contains(&found) {
+            return Some(found as u64);
+        }
+        self.problems.push(format!("{name} is {found}, expected a whole number up to {most}"));
+        None
+    }
+
+    /// [`Error::StateDict`] if anything was wrong, or is left over among the numbers and `others`.
+    pub(super) fn finish(
+        mut self,
+        op: &'static str,
+        others: impl Iterator<Item = &'a String>,
+    ) -> Result<()> {
+        let unexpected =
+            self.numbers.keys().chain(others).filter(|name| !self.used.contains(*name));
+        self.problems.extend(unexpected.map(|name| format!("{name} is unexpected")));
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::StateDict { op, reason: self.problems.join("; ") })
+    }
+}
+
+/// The largest number of steps that a state holds: larger ones are not whole in `f64`.
+pub(super) const MOST_STEPS: u64 = 1 << 53;
+
+impl<R: Rule, T: Float> Grouped<R, T> {
+    pub(super) fn saved(&self, model: &dyn Parameters<Elem = T>) -> Result<StateDict<T>> {
+        let mut state = StateDict::default();
+        for (i, options) in self.groups.iter().enumerate() {
+            for (name, field) in R::fields(&mut options.clone()) {
+                let value = match field {
+                    Field::Number(x) => *x,
+                    Field::Flag(x) => f64::from(u8::from(*x)),
+                    Field::Count(n) => f64::from(*n),
+                    Field::Choice(choice, _) => f64::from(choice),
+                };
+                state.numbers.insert(format!("param_groups.{i}.{name}"), value);
+            }
+        }
+        let mut found = 0;
+        for (path, p) in model.named_parameters() {
+            let Some(group) = self.group_of(p.id()) else { continue };
+            state.numbers.insert(format!("group.{path}"), group as f64);
+            let Some(kept) = self.kept.get(&p.id()) else { continue };
+            found += 1;
+            state.numbers.insert(format!("state.{path}.step"), kept.step as f64);
+            let names = R::buffers(&self.groups[group]).iter();
+            for (name, buffer) in names.zip(&kept.buffers) {
+                let value = Tensor::from_slice(buffer, p.value().shape())?;
+                state.tensors.insert(format!("state.{path}.{name}"), value);
+            }
+        }
+        if found < self.kept.len() {
+            let reason =
+                format!("has {found} of the {} parameters that were updated", self.kept.len());
+            return Err(Error::InvalidArgument { op: R::NAME, name: "model", reason });
+        }
+        Ok(state)
+    }
+
+    pub(super) fn load(
+        &mut self,
+        model: &dyn Parameters<Elem = T>,
+        state: &StateDict<T>,
+    ) -> Result<()> {
+        let mut reader = Reader::new(&state.numbers);
+        let mut groups = self.groups.clone();
+        for (i, options) in groups.iter_mut().enumerate() {
+            load_options::<R>(&mut reader, i, options);
+        }
+        let mut all = BTreeMap::new();
+        let mut load = |path: &str, p: &Parameter<T>| {
+            let Some(group) = self.group_of(p.id()) else { return };
+            let name = format!("group.{path}");
+            match reader.number(name.clone()) {
+                Some(found) if found != group as f64 => {
+                    reader.problem(format!("{name} is {found}, expected {group}"));
+                }
+                _ => {}
+            }
+            let names = R::buffers(&groups[group]);
+            if let Some(kept) = load_kept(&mut reader, state, path, p.value().shape(), names) {
+                all.insert(p.id(), kept);
+            }
+        };
+        model.visit(&mut Visitor::new(&mut load));
+        reader.finish("load_state_dict", state.tensors.keys())?;
+        self.groups = groups;
+        self.kept = all;
+        Ok(())
+    }
+}
+
+fn load_options<R: Rule>(reader: &mut Reader<'_>, group: usize, options: &mut R::Options) {
+    for (name, field) in R::fields(options) {
+        let name = format!("param_groups.{group}.{name}");
+        match field {
+            Field::Number(x) => *x = reader.number(name).unwrap_or(*x),
+            Field::Flag(x) => *x = reader.count(name, 1).map_or(*x, |n| n == 1),
+            Field::Count(x) => {
+                let found = reader.count(name, u64::from(u32::MAX));
+                *x = found.and_then(|n| u32::try_from(n).ok()).unwrap_or(*x);
+            }
+            Field::Choice(_, mut set) => {
+                let found = reader.count(name.clone(), u64::from(u32::MAX));
+                let found = found.and_then(|n| u32::try_from(n).ok());
+                if let Some(choice) = found.filter(|&choice| !set(choice)) {
+                    reader.problem(format!("{name} is {choice}, which is no choice"));
+                }
+            }
+        }
+    }
+    if let Err(error) = R::check(options) {
+        reader.problem(format!("param_groups.{group}: {error}"));
+    }
+}
+
+/// What was kept for a parameter; `None` where nothing was, or something is wrong with it.
+fn load_kept<T: Float>(
+    reader: &mut Reader<'_>,
+    state: &StateDict<T>,
+    path: &str,
+    shape: &[usize],
+    names: &[&str],
+) -> Option<Kept<T>> {
+    let step = format!("state.{path}.step");
+    let names: Vec<String> = names.iter().map(|name| format!("state.{path}.{name}")).collect();
+    let has_step = state.numbers.contains_key(&step);
+    if names.is_empty() || !has_step && !names.iter().any(|name| state.tensors.contains_key(name)) {
+        return None;
+    }
+    let step = reader.count(step, MOST_STEPS);
+    let mut buffers = Vec::with_capacity(names.len());
+    for name in names {
+        match state.tensors.get(&name) {
+            None => reader.problem(format!("{name} is missing")),
+            Some(found) if found.shape() != shape => {
+                reader.problem(format!("{name} has shape {:?}, expected {shape:?}", found.shape()))
+            }
+            Some(found) => buffers.push(found.to_vec()),
+        }
+        reader.used.insert(name);
+    }
+    Some(Kept { step: step?, buffers })
+}
