@@ -2,9 +2,11 @@
 //!
 //! An optimiser is a [`Rule`] for one parameter, with its options in groups: [`Grouped`] does the rest.
 
+mod adagrad;
 mod adam;
 mod gradient;
 mod grouped;
+mod rmsprop;
 mod sgd;
 mod state;
 
@@ -12,9 +14,11 @@ use autograd::{Error, Float, Gradients, Result};
 
 use crate::parameters::Parameters;
 
+pub use adagrad::{Adagrad, AdagradOptions, AdagradRule};
 pub use adam::{Adam, AdamOptions, AdamRule, AdamW, AdamWRule};
 pub use gradient::{ClipGrad, Gradient};
 pub use grouped::Grouped;
+pub use rmsprop::{RMSprop, RMSpropOptions, RMSpropRule};
 pub use sgd::{Sgd, SgdOptions, SgdRule};
 pub use state::StateDict;
 
