@@ -7,6 +7,7 @@ mod adam;
 mod gradient;
 mod grouped;
 mod lion;
+pub mod lr_scheduler;
 mod muon;
 mod rmsprop;
 mod sgd;
