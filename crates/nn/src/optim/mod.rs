@@ -4,6 +4,7 @@
 
 mod adagrad;
 mod adam;
+mod ema;
 mod gradient;
 mod grouped;
 mod lion;
@@ -19,6 +20,7 @@ use crate::parameters::Parameters;
 
 pub use adagrad::{Adagrad, AdagradOptions, AdagradRule};
 pub use adam::{Adam, AdamOptions, AdamRule, AdamW, AdamWRule};
+pub use ema::Ema;
 pub use gradient::{ClipGrad, Gradient};
 pub use grouped::Grouped;
 pub use lion::{Lion, LionOptions, LionRule};

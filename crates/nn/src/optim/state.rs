@@ -63,6 +63,27 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A tensor of this shape; a problem where there is none.
+    pub(super) fn tensor<'s, T: Float>(
+        &mut self,
+        state: &'s StateDict<T>,
+        name: String,
+        shape: &[usize],
+    ) -> Option<&'s Tensor<T>> {
+        let found = state.tensors.get(&name);
+        let fits = found.filter(|found| found.shape() == shape);
+        match found {
+            None => self.problem(format!("{name} is missing")),
+            Some(found) if fits.is_none() => {
+                let found = found.shape();
+                self.problem(format!("{name} has shape {found:?}, expected {shape:?}"));
+            }
+            Some(_) => {}
+        }
+        self.used.insert(name);
+        fits
+    }
+
     /// [`Error::StateDict`] if anything was wrong, or is left over among the numbers and `others`.
     pub(super) fn finish(
         mut self,
@@ -189,16 +210,7 @@ fn load_kept<T: Float>(
         return None;
     }
     let step = reader.count(step, MOST_STEPS);
-    let mut buffers = Vec::with_capacity(names.len());
-    for name in names {
-        match state.tensors.get(&name) {
-            None => reader.problem(format!("{name} is missing")),
-            Some(found) if found.shape() != shape => {
-                reader.problem(format!("{name} has shape {:?}, expected {shape:?}", found.shape()))
-            }
-            Some(found) => buffers.push(found.to_vec()),
-        }
-        reader.used.insert(name);
-    }
+    let tensors = names.into_iter().filter_map(|name| reader.tensor(state, name, shape));
+    let buffers = tensors.map(Tensor::to_vec).collect();
     Some(Kept { step: step?, buffers })
 }
