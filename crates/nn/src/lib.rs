@@ -56,6 +56,7 @@ pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_
 pub mod prelude {
     pub use crate::data::{Batches, stratified_split};
     pub use crate::metrics::{ConfusionMatrix, accuracy};
+    pub use crate::optim::lr_scheduler::{CosineAnnealingLR, LRScheduler, LinearLR, SequentialLR};
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
         BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss,

@@ -4,6 +4,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nn::optim::{
+    Adagrad, AdagradOptions, ClipGrad, Ema, Lion, LionOptions, Muon, MuonOptions, RMSprop,
+    RMSpropOptions,
+};
 use nn::prelude::*;
 use tensor::pool;
 
@@ -66,15 +70,42 @@ fn adam_w() -> AdamW<f32> {
     AdamW::new(AdamOptions { weight_decay: 0.01, ..Default::default() }).unwrap()
 }
 
+/// Makes an optimiser for a network.
+type Make = fn(&Training) -> Result<Box<dyn Optimizer<f32>>>;
+
+/// One of each, with what each can keep.
+const OPTIMIZERS: [(&str, Make); 7] = [
+    ("Sgd", |_| Ok(Box::new(momentum()))),
+    ("AdamW", |_| Ok(Box::new(adam_w()))),
+    ("clipped Adam", |_| {
+        let options = AdamOptions { amsgrad: true, maximize: true, ..Default::default() };
+        Ok(Box::new(Adam::new(options)?.with_clip_grad(ClipGrad::Norm(1.0))?))
+    }),
+    ("RMSprop", |_| {
+        let options = RMSpropOptions { centered: true, momentum: 0.9, ..Default::default() };
+        Ok(Box::new(RMSprop::new(options)?.with_clip_grad(ClipGrad::Value(0.1))?))
+    }),
+    ("Adagrad", |_| Ok(Box::new(Adagrad::new(AdagradOptions::default())?))),
+    ("Lion", |_| Ok(Box::new(Lion::new(LionOptions::default())?))),
+    ("Muon", |training| {
+        let all = training.model.named_parameters().into_iter();
+        let matrices = all.filter(|(_, p)| p.value().rank() == 2).map(|(_, p)| p.id());
+        Ok(Box::new(Muon::for_parameters(matrices, MuonOptions::default())?))
+    }),
+];
+
 #[test]
 fn a_steady_step_takes_no_fresh_block() {
     let _turn = alone();
-    let optimizers: [(&str, Box<dyn Optimizer<f32>>); 2] =
-        [("Sgd", Box::new(momentum())), ("AdamW", Box::new(adam_w()))];
-    for (name, mut optimizer) in optimizers {
+    for (name, make) in OPTIMIZERS {
         let mut training = Training::new().unwrap();
+        let mut optimizer = make(&training).unwrap();
+        let mut ema = Ema::new(&training.model, 0.99).unwrap();
         let mut steps = |count| {
-            (0..count).for_each(|_| training.step(&mut *optimizer).unwrap());
+            for _ in 0..count {
+                training.step(&mut *optimizer).unwrap();
+                ema.update(&training.model).unwrap();
+            }
             pool::stats()
         };
         let (early, late) = (steps(5), steps(45));
@@ -87,17 +118,17 @@ fn a_steady_step_takes_no_fresh_block() {
 #[test]
 fn a_step_copies_no_parameter_while_the_loss_is_alive() {
     let _turn = alone();
-    let mut training = Training::new().unwrap();
-    let before = training.addresses();
-    let optimizers: [&mut dyn Optimizer<f32>; 2] = [&mut momentum(), &mut adam_w()];
-    for optimizer in optimizers {
+    for (name, make) in OPTIMIZERS {
+        let mut training = Training::new().unwrap();
+        let before = training.addresses();
+        let mut optimizer = make(&training).unwrap();
         for _ in 0..2 {
             let (logits, loss) = training.forward().unwrap();
             let grads = loss.backward().unwrap();
             let first = training.model.named_parameters()[0].1.value().to_vec();
             optimizer.step(&mut training.model, &grads).unwrap();
-            assert_eq!(training.addresses(), before);
-            assert_ne!(training.model.named_parameters()[0].1.value().to_vec(), first);
+            assert_eq!(training.addresses(), before, "{name}");
+            assert_ne!(training.model.named_parameters()[0].1.value().to_vec(), first, "{name}");
             drop((logits, loss));
         }
     }

@@ -76,7 +76,10 @@ impl<'a, T: Float> Gradient<'a, T> {
     ) {
         let n = self.elements.len();
         if n <= PART || rayon::current_num_threads() == 1 {
-            return self.in_tiles(state, update);
+            return match self.edit {
+                None => update(state, self.elements),
+                Some(edit) => in_tiles(self.elements, edit, state, update),
+            };
         }
         // Halves that end with a vector.
         let (first, second) = self.elements.split_at((n / 2).next_multiple_of(16));
@@ -84,21 +87,23 @@ impl<'a, T: Float> Gradient<'a, T> {
         let of = |elements| Gradient { elements, ..self };
         rayon::join(|| of(first).in_parts(left, update), || of(second).in_parts(right, update));
     }
+}
 
-    fn in_tiles<const N: usize>(
-        self,
-        mut state: [&mut [T]; N],
-        update: &(impl Fn([&mut [T]; N], &[T]) + Sync),
-    ) {
-        let Some(edit) = self.edit else { return update(state, self.elements) };
-        let mut tile = [T::ZERO; TILE];
-        for g in self.elements.chunks(TILE) {
-            let (now, later) = split(state, g.len());
-            let out = &mut tile[..g.len()];
-            dispatch(Edited { g, out, edit });
-            update(now, out);
-            state = later;
-        }
+/// The edited gradient, a tile at a time. Apart, so that only it pays for the tile.
+#[inline(never)]
+fn in_tiles<T: Float, const N: usize>(
+    elements: &[T],
+    edit: Edit<T>,
+    mut state: [&mut [T]; N],
+    update: &(impl Fn([&mut [T]; N], &[T]) + Sync),
+) {
+    let mut tile = [T::ZERO; TILE];
+    for g in elements.chunks(TILE) {
+        let (now, later) = split(state, g.len());
+        let out = &mut tile[..g.len()];
+        dispatch(Edited { g, out, edit });
+        update(now, out);
+        state = later;
     }
 }
 

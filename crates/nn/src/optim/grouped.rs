@@ -203,7 +203,7 @@ impl<R: Rule, T: Float> Optimizer<T> for Grouped<R, T> {
             ClipGrad::Value(limit) => T::from_f64(limit),
             _ => T::INFINITY,
         };
-        let mut done = Ok(());
+        let mut failed = None;
         model.visit_mut(&mut Visitor::new(&mut |_: &str, p: &mut Parameter<T>| {
             let Some(group) = self.group_of(p.id()).filter(|_| !p.is_frozen()) else { return };
             let Some(gradient) = gradients.parameter(p.id()).map(Tensor::contiguous) else {
@@ -213,10 +213,11 @@ impl<R: Rule, T: Float> Optimizer<T> for Grouped<R, T> {
             let sign = if R::maximize(options) { -1.0 } else { 1.0 };
             let edit = Edit { scale: T::from_f64(sign * scale), limit };
             let g = Gradient::new(gradient.as_slice().unwrap_or(&[]), edit);
-            let updated = update::<R, T>(options, &mut self.kept, p, g);
-            done = std::mem::replace(&mut done, Ok(())).and(updated);
+            if let Err(error) = update::<R, T>(options, &mut self.kept, p, g, gradient.shape()) {
+                failed = failed.take().or(Some(error));
+            }
         }));
-        done
+        failed.map_or(Ok(()), Err)
     }
 
     fn lr(&self) -> f64 {
@@ -252,20 +253,20 @@ fn update<R: Rule, T: Float>(
     kept: &mut BTreeMap<ParameterId, Kept<T>>,
     p: &mut Parameter<T>,
     g: Gradient<'_, T>,
+    shape: &[usize],
 ) -> Result<()> {
     let (id, n) = (p.id(), p.value().numel());
-    let shape = tensor::Shape::from(p.value().shape());
     let w = p.value_mut().make_mut();
     let count = R::buffers(options).len();
     // A schedule may switch a momentum on later than the first step, or off.
     if count == 0 {
         kept.remove(&id);
-        return R::update(options, Update { step: 1, shape: &shape, w, buffers: &mut [], g });
+        return R::update(options, Update { step: 1, shape, w, buffers: &mut [], g });
     }
     let kept = kept.entry(id).or_insert_with(|| Kept { step: 0, buffers: Vec::new() });
     kept.buffers.resize_with(count, || vec![T::from_f64(R::initial(options)); n]);
     kept.step += 1;
-    R::update(options, Update { step: kept.step, shape: &shape, w, buffers: &mut kept.buffers, g })
+    R::update(options, Update { step: kept.step, shape, w, buffers: &mut kept.buffers, g })
 }
 
 fn rates<R: Rule>(options: &mut R::Options) -> Rates<'_> {
