@@ -57,26 +57,8 @@ pub fn load_state_dict<M: Parameters + ?Sized>(
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] if the parameters cannot be named in the format.
 pub fn save_safetensors<M: Parameters + ?Sized>(model: &M, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let format =
-        |e: &dyn std::fmt::Display| Error::Format { path: path.into(), reason: e.to_string() };
-    let mut entries = Vec::new();
-    for (name, value) in state_dict(model) {
-        let mut bytes = Vec::with_capacity(value.numel() * size_of::<M::Elem>());
-        value.to_vec().into_iter().for_each(|x| x.write_le(&mut bytes));
-        entries.push((name, value.shape().to_vec(), bytes));
-    }
-    let views = (entries.iter())
-        .map(|(name, shape, bytes)| {
-            Ok((
-                name,
-                TensorView::new(dtype::<M::Elem>(), shape.clone(), bytes)
-                    .map_err(|e| format(&e))?,
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = serialize(views, None).map_err(|e| format(&e))?;
-    write_atomically(path, &bytes)
+    let entries = state_dict(model).into_iter();
+    write(path.as_ref(), entries.map(|(name, value)| Entry::new(name, &value)).collect())
 }
 
 /// Loads parameters saved by [`save_safetensors`], or by `safetensors.torch.save_file`.
@@ -88,24 +70,64 @@ pub fn load_safetensors<M: Parameters + ?Sized>(
     model: &mut M,
     path: impl AsRef<Path>,
 ) -> Result<()> {
-    let path = path.as_ref();
+    let mut state = BTreeMap::new();
+    read(path.as_ref(), |name, view| {
+        state.insert(name.to_owned(), tensor(name, view)?);
+        Ok(())
+    })?;
+    load_state_dict(model, &state)
+}
+
+/// A tensor on its way to a file.
+pub(crate) struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Entry {
+    pub(crate) fn new<T: Float>(name: String, value: &Tensor<T>) -> Self {
+        let mut bytes = Vec::with_capacity(value.numel() * size_of::<T>());
+        value.to_vec().into_iter().for_each(|x| x.write_le(&mut bytes));
+        Entry { name, dtype: dtype::<T>(), shape: value.shape().to_vec(), bytes }
+    }
+}
+
+/// Writes a file; a kill at any moment leaves the old one or the new.
+pub(crate) fn write(path: &Path, entries: Vec<Entry>) -> Result<()> {
+    let format =
+        |e: &dyn std::fmt::Display| Error::Format { path: path.into(), reason: e.to_string() };
+    let views = (entries.iter())
+        .map(|Entry { name, dtype, shape, bytes }| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes);
+            Ok((name, view.map_err(|e| format(&e))?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let bytes = serialize(views, None).map_err(|e| format(&e))?;
+    write_atomically(path, &bytes)
+}
+
+/// Shows every tensor of a file to `take`; a reason it gives is an [`Error::Format`].
+pub(crate) fn read(
+    path: &Path,
+    mut take: impl FnMut(&str, &TensorView<'_>) -> Result<(), String>,
+) -> Result<()> {
     let format = |reason: String| Error::Format { path: path.into(), reason };
     let bytes = fs::read(path).map_err(io_error(path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| format(format!("not a safetensors file: {e}")))?;
-    let mut state = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let want = dtype::<M::Elem>();
-        if view.dtype() != want {
-            let found = view.dtype();
-            return Err(format(format!(
-                "{name} has elements of type {found:?}, expected {want:?}"
-            )));
-        }
-        let elements = view.data().chunks_exact(size_of::<M::Elem>()).filter_map(M::Elem::read_le);
-        state.insert(name.to_owned(), Tensor::from_vec(elements.collect(), view.shape())?);
+    file.iter().try_for_each(|(name, view)| take(name, &view).map_err(format))
+}
+
+/// The tensor in a view, or why it is none of this type.
+pub(crate) fn tensor<T: Float>(name: &str, view: &TensorView<'_>) -> Result<Tensor<T>, String> {
+    let (found, want) = (view.dtype(), dtype::<T>());
+    if found != want {
+        return Err(format!("{name} has elements of type {found:?}, expected {want:?}"));
     }
-    load_state_dict(model, &state)
+    let elements = view.data().chunks_exact(size_of::<T>()).filter_map(T::read_le);
+    Tensor::from_vec(elements.collect(), view.shape()).map_err(|e| e.to_string())
 }
 
 fn dtype<T: Float>() -> Dtype {

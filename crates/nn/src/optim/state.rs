@@ -1,12 +1,14 @@
 //! What an optimiser needs to go on as if nothing had happened, by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use autograd::{Error, Float, Result, Tensor};
 
 use super::grouped::Kept;
 use super::{Field, Grouped, Rule};
 use crate::parameters::{Parameter, Parameters, Visitor};
+use crate::state_dict::{Entry, read, tensor, write};
 
 /// Named tensors and numbers. Numbers stay `f64` whatever the tensors are, so that nothing is rounded.
 ///
@@ -24,6 +26,99 @@ pub struct StateDict<T: Float> {
 impl<T: Float> Default for StateDict<T> {
     fn default() -> Self {
         StateDict { tensors: BTreeMap::new(), numbers: BTreeMap::new() }
+    }
+}
+
+/// What the names of numbers begin with in a file: a number and a tensor may have the same name.
+const NUMBERS: &str = "numbers/";
+
+impl<T: Float> StateDict<T> {
+    /// Puts another state in, with `scope.` before its names: a model's, an optimiser's and a schedule's
+    /// in one, for a file that is written whole or not at all.
+    ///
+    /// ```
+    /// use nn::optim::StateDict;
+    /// use nn::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut model = Linear::<f32>::new(4, 3, &mut Generator::new(0))?;
+    /// let mut optimizer = AdamW::new(AdamOptions::default())?;
+    /// let mut scheduler = LRScheduler::new(&mut optimizer, CosineAnnealingLR::new(100, 0.0)?)?;
+    /// // … train, and save …
+    /// let mut all = StateDict::default();
+    /// all.insert("model", nn::state_dict(&model));
+    /// all.insert("optimizer", optimizer.state_dict(&model)?);
+    /// all.insert("scheduler", scheduler.state_dict());
+    /// # let path = std::env::temp_dir().join(format!("gradus-doc-{}", std::process::id()));
+    /// all.save_safetensors(&path)?;
+    /// // … and go on, in another process.
+    /// let all = StateDict::load_safetensors(&path)?;
+    /// nn::load_state_dict(&mut model, &all.scope("model").tensors)?;
+    /// scheduler.load_state_dict(&mut optimizer, &all.scope("scheduler").numbers)?;
+    /// optimizer.load_state_dict(&model, &all.scope("optimizer"))?;
+    /// # std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn insert(&mut self, scope: &str, state: impl Into<StateDict<T>>) {
+        let StateDict { tensors, numbers } = state.into();
+        self.tensors.extend(tensors.into_iter().map(|(name, x)| (format!("{scope}.{name}"), x)));
+        self.numbers.extend(numbers.into_iter().map(|(name, x)| (format!("{scope}.{name}"), x)));
+    }
+
+    /// The part that was put in with this scope.
+    pub fn scope(&self, scope: &str) -> StateDict<T> {
+        fn below<X: Clone>(map: &BTreeMap<String, X>, scope: &str) -> BTreeMap<String, X> {
+            let below = |(name, x): (&String, &X)| {
+                Some((name.strip_prefix(scope)?.strip_prefix('.')?.to_owned(), x.clone()))
+            };
+            map.iter().filter_map(below).collect()
+        }
+        StateDict { tensors: below(&self.tensors, scope), numbers: below(&self.numbers, scope) }
+    }
+
+    /// Saves the state as safetensors; a kill at any moment leaves the old file or the new. Numbers are
+    /// f64 of rank 0, named `numbers/NAME`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] if the names are none of the format's.
+    pub fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tensors = self.tensors.iter().map(|(name, x)| Entry::new(name.clone(), x));
+        let number = |(name, &x): (&String, &f64)| {
+            Entry::new(format!("{NUMBERS}{name}"), &Tensor::scalar(x))
+        };
+        write(path.as_ref(), tensors.chain(self.numbers.iter().map(number)).collect())
+    }
+
+    /// The state that [`StateDict::save_safetensors`] saved, bit for bit.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a file that is not safetensors or has other element types.
+    pub fn load_safetensors(path: impl AsRef<Path>) -> Result<Self> {
+        let mut state = StateDict::default();
+        read(path.as_ref(), |name, view| {
+            match name.strip_prefix(NUMBERS) {
+                None => drop(state.tensors.insert(name.to_owned(), tensor(name, view)?)),
+                Some(number) => {
+                    let value = tensor::<f64>(name, view)?;
+                    let value = value.item().map_err(|e| format!("{name}: {e}"))?;
+                    state.numbers.insert(number.to_owned(), value);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(state)
+    }
+}
+
+impl<T: Float> From<BTreeMap<String, Tensor<T>>> for StateDict<T> {
+    fn from(tensors: BTreeMap<String, Tensor<T>>) -> Self {
+        StateDict { tensors, numbers: BTreeMap::new() }
+    }
+}
+
+impl<T: Float> From<BTreeMap<String, f64>> for StateDict<T> {
+    fn from(numbers: BTreeMap<String, f64>) -> Self {
+        StateDict { tensors: BTreeMap::new(), numbers }
     }
 }
 

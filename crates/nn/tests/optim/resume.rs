@@ -71,9 +71,22 @@ fn resumes<R: Rule>(options: R::Options, matrices: bool) {
     let optimizer = first.optimizer.state_dict(&first.model).unwrap();
     let (scheduler, plateau) = (first.scheduler.state_dict(), first.plateau.state_dict());
     let ema = first.ema.state_dict(&first.model).unwrap();
-    // What is saved is a copy.
+    // What is saved is a copy, and the same from a file.
     first.steps(13..15);
     drop(first);
+    let mut all = StateDict::default();
+    all.insert("optimizer", optimizer);
+    all.insert("scheduler", scheduler);
+    all.insert("plateau", plateau);
+    all.insert("ema", ema);
+    let name = format!("gradus-{}-resume-{}.safetensors", std::process::id(), R::NAME);
+    let path = std::env::temp_dir().join(name);
+    all.save_safetensors(&path).unwrap();
+    let all = StateDict::load_safetensors(&path).unwrap();
+    StateDict::<f64>::load_safetensors(&path).unwrap_err();
+    std::fs::remove_file(path).unwrap();
+    let (optimizer, ema) = (all.scope("optimizer"), all.scope("ema"));
+    let (scheduler, plateau) = (all.scope("scheduler").numbers, all.scope("plateau").numbers);
 
     let mut second = Run::<R>::new(&options, matrices).unwrap();
     for ((_, p), value) in second.model.0.iter_mut().zip(weights) {
