@@ -22,7 +22,7 @@ use crate::parameters::{Parameter, Parameters, Visitor};
 /// let options = AdamOptions { lr: 0.01, weight_decay: 0.1, ..Default::default() };
 /// let named = model.named_parameters().into_iter();
 /// let biases = named.filter(|(name, _)| name.ends_with("bias")).map(|(_, p)| p.id());
-/// let mut optimizer = AdamW::new(options)?;
+/// let mut optimizer = AdamW::<f32>::new(options)?;
 /// optimizer.add_param_group(biases, AdamOptions { weight_decay: 0.0, ..options })?;
 /// assert_eq!(optimizer.group_options(1).unwrap().weight_decay, 0.0);
 /// # Ok(())

@@ -1,6 +1,15 @@
-//! Optimisers: one pass over each parameter, in place.
+//! Optimisers: one pass over each parameter, in place; schedules of their rates; averages of the weights.
 //!
 //! An optimiser is a [`Rule`] for one parameter, with its options in groups: [`Grouped`] does the rest.
+//! It holds no parameter and no gradient: both are given to each step.
+//!
+//! | | for | after |
+//! |---|---|---|
+//! | [`Sgd`] | anything; momentum, Nesterov | `torch.optim.SGD` |
+//! | [`Adam`], [`AdamW`] | anything; a rate for each element, AMSGrad | `torch.optim.Adam`, `AdamW` |
+//! | [`RMSprop`], [`Adagrad`] | a rate for each element, without a first moment | `torch.optim.RMSprop`, `Adagrad` |
+//! | [`Lion`] | steps of one size, one number kept for each element | Chen et al., arXiv 2302.06675 |
+//! | [`Muon`] | matrices | `torch.optim.Muon` |
 
 mod adagrad;
 mod adam;

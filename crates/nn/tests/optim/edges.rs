@@ -113,6 +113,26 @@ fn muon_takes_a_gradient_of_zeros() {
 }
 
 #[test]
+fn a_centred_variance_that_rounding_made_negative_is_0() {
+    let mut model = Several::<f32>::of_the_fixture();
+    let g: Vec<f32> = (1..=17).map(|i| i as f32 / 10.0).collect();
+    let grads = model.gradients(&[Some(g[..12].to_vec()), Some(g[12..].to_vec())]);
+    let options = RMSpropOptions { alpha: 0.5, centered: true, ..Default::default() };
+    let mut rmsprop = RMSprop::new(options).unwrap();
+    let (mut v, mut a) = ([0.0_f32; 17], [0.0_f32; 17]);
+    let mut negative = 0;
+    for _ in 0..100 {
+        rmsprop.step(&mut model, &grads).unwrap();
+        for (g, (v, a)) in g.iter().zip(v.iter_mut().zip(&mut a)) {
+            (*v, *a) = (0.5 * *v + 0.5 * g * g, 0.5 * *a + 0.5 * g);
+            negative += usize::from(*v - *a * *a < 0.0);
+        }
+    }
+    assert!(negative > 0);
+    assert!(model.values().iter().all(|w| w.is_finite()), "{:?}", model.values());
+}
+
+#[test]
 fn groups_have_rates_of_their_own_and_may_be_empty() {
     let mut model = Several::<f64>::of_the_fixture();
     let options = SgdOptions { lr: 0.5, ..Default::default() };

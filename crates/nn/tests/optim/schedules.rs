@@ -207,4 +207,11 @@ fn a_schedule_works_over_a_boxed_optimizer_and_changes_betas() {
     assert_eq!(optimizer.rates()[0].momentum.as_deref(), Some(&0.95));
     scheduler.step(&mut *optimizer).unwrap();
     assert!(**optimizer.rates()[0].momentum.as_ref().unwrap() < 0.95);
+    // A rate that is set by hand lasts until the next step.
+    let mut expected = scheduler.clone();
+    optimizer.set_lr(7.0);
+    scheduler.step(&mut *optimizer).unwrap();
+    let mut other = AdamW::<f32>::new(AdamOptions::default()).unwrap();
+    expected.step(&mut other).unwrap();
+    assert_eq!(optimizer.lr(), other.lr());
 }

@@ -74,7 +74,10 @@ impl Schedule for CosineAnnealingWarmRestarts {
     }
 }
 
-/// From `start` to `end` along half a cosine, for `done` in [0, 1].
+/// From `start` to `end` along half a cosine, for `done` in [0, 1]; exact at both ends.
 pub(super) fn cosine(start: f64, end: f64, done: f64) -> f64 {
+    if done == 0.0 {
+        return start;
+    }
     end + (start - end) * (1.0 + (PI * done).cos()) / 2.0
 }
