@@ -20,16 +20,18 @@ use crate::element::Float;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Classes of a tile: its logits and the weights they come from stay in the second cache.
-const TILE: usize = 256;
+/// Classes of a tile: its logits stay in the second cache; fewer, and packing the features for its products
+/// takes more of the time.
+const TILE: usize = 512;
 /// Parts of the classes that have sums and a share of `dx` of their own. Not the number of threads, so
 /// that the bits do not depend on it.
 const SEGMENTS: usize = 16;
-/// Rows of a chunk: more gain nothing, fewer make the products slow.
-const MOST_ROWS: usize = 256;
-const FEWEST_ROWS: usize = 64;
-/// Memory for a chunk, unless [`FEWEST_ROWS`] take more: 128 rows of 131,072 classes.
-const BYTES: usize = 72 << 20;
+/// Rows of a chunk: more gain nothing, fewer make the products slow. Odd multiples of [`LANES`], so that
+/// the columns of a tile do not share few places of a cache.
+const ROWS: [usize; 8] = [240, 208, 176, 144, 112, 80, 48, 16];
+const FEWEST_ROWS: usize = 80;
+/// Memory for a chunk, unless [`FEWEST_ROWS`] take more.
+const BYTES: usize = 64 << 20;
 
 /// A linear layer before a loss: `x·Wᵀ + b`, and perhaps `S·tanh(·/S)` of it. All shapes fit.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +65,7 @@ struct Plan {
 /// Lanes of a chunk, and how far apart its rows of numbers lie.
 fn extent(rows: usize) -> (usize, usize) {
     let width = rows.next_multiple_of(LANES);
-    // Not a power of two, or columns would share few places of a cache.
-    (width, width + LANES)
+    (width, if width / LANES % 2 == 0 { width + LANES } else { width })
 }
 
 impl<T: Float> Head<'_, T> {
@@ -100,8 +101,8 @@ impl<T: Float> Head<'_, T> {
         let n = self.sizes()[0].max(1);
         let budget = self.max_bytes.unwrap_or(BYTES.max(self.bytes(FEWEST_ROWS.min(n), true)));
         let fitting = |kept: bool| {
-            let sizes = (1..=MOST_ROWS / LANES).rev().map(|i| i * LANES).chain([8, 4, 2, 1]);
-            let all: Vec<usize> = self.chunk_rows.map_or(sizes.collect(), |rows| vec![rows]);
+            let given = self.chunk_rows.map(|rows| vec![rows]);
+            let all = given.unwrap_or_else(|| [&ROWS[..], &[8, 4, 2, 1]].concat());
             all.into_iter().map(|rows| rows.min(n)).find(|&rows| self.bytes(rows, kept) <= budget)
         };
         let fewest = self.chunk_rows.unwrap_or(FEWEST_ROWS).min(n);
@@ -120,11 +121,10 @@ impl<T: Float> Head<'_, T> {
             }
         };
         // All chunks about as large.
-        let even = n.div_ceil(n.div_ceil(plan.rows)).next_multiple_of(LANES);
-        Ok(Plan {
-            rows: if self.chunk_rows.is_some() { plan.rows } else { even.min(plan.rows) },
-            ..plan
-        })
+        let even = n.div_ceil(n.div_ceil(plan.rows));
+        let even = ROWS.into_iter().filter(|&rows| rows >= even).last().unwrap_or(plan.rows);
+        let rows = if self.chunk_rows.is_some() { plan.rows } else { even.min(plan.rows) };
+        Ok(Plan { rows, ..plan })
     }
 
     /// The rows of each chunk.
