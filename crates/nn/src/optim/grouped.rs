@@ -255,8 +255,9 @@ fn update<R: Rule, T: Float>(
     g: Gradient<'_, T>,
     shape: &[usize],
 ) -> Result<()> {
-    let (id, n) = (p.id(), p.value().numel());
+    let id = p.id();
     let w = p.value_mut().make_mut();
+    let n = w.len();
     let count = R::buffers(options).len();
     // A schedule may switch a momentum on later than the first step, or off.
     if count == 0 {
