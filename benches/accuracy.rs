@@ -3,8 +3,9 @@
 //!
 //! `cargo bench -p benches --bench accuracy` takes some ten minutes of two cores; `-- exp sin` after
 //! it chooses functions, `TENSOR_ISA` instructions, `RAYON_NUM_THREADS` threads. The reference is the
-//! standard library in `f64` (`libm` for `erf`), whose own error is below 1e-8 of an `f32`'s ulp.
+//! standard library in `f64` (`libm` for `erf` and `gelu`), whose own error is below 1e-8 of an `f32`'s ulp.
 
+use nn::prelude::Var;
 use rayon::prelude::*;
 use tensor::Tensor;
 
@@ -19,7 +20,7 @@ struct Function {
     up_to: f32,
 }
 
-const FUNCTIONS: [Function; 9] = {
+const FUNCTIONS: [Function; 10] = {
     const fn row(
         name: &'static str,
         vectorised: fn(&Tensor<f32>) -> Tensor<f32>,
@@ -34,6 +35,7 @@ const FUNCTIONS: [Function; 9] = {
         row("tanh", Tensor::tanh, f64::tanh, f32::INFINITY),
         row("sigmoid", Tensor::sigmoid, sigmoid, f32::INFINITY),
         row("erf", Tensor::erf, libm::erf, f32::INFINITY),
+        row("gelu", gelu, exact_gelu, f32::INFINITY),
         row("expm1", Tensor::expm1, f64::exp_m1, f32::INFINITY),
         row("log1p", Tensor::log1p, f64::ln_1p, f32::INFINITY),
         row("sin", Tensor::sin, f64::sin, VECTORISED),
@@ -91,4 +93,13 @@ fn error(got: f32, want: f64) -> f64 {
 
 fn sigmoid(x: f64) -> f64 {
     if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+fn gelu(x: &Tensor<f32>) -> Tensor<f32> {
+    Var::constant(x.clone()).gelu().value().clone()
+}
+
+fn exact_gelu(x: f64) -> f64 {
+    let y = 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
+    if x == f64::NEG_INFINITY { -0.0 } else { y }
 }

@@ -256,6 +256,8 @@ pub trait Float:
     const NAN: Self;
     /// The distance from 1 to the next larger value.
     const EPSILON: Self;
+    /// Where `a·φ(a)`, with the normal density φ, is too small for the type.
+    const NORMAL_FAR: Self;
 
     /// The nearest value to `x`.
     fn from_f64(x: f64) -> Self;
@@ -285,8 +287,10 @@ pub trait Float:
     fn vsigmoid<const FMA: bool>(self) -> Self;
     /// The error function.
     fn verf<const FMA: bool>(self) -> Self;
-    /// `1 − erf x` without cancellation, to 5 ulp in `f32`.
-    fn verfc<const FMA: bool>(self) -> Self;
+    /// `2⁸⁰·Φ(−a)`, with the normal distribution function Φ, for a in [0, `NORMAL_FAR`] or NaN.
+    fn vnormal_tail<const FMA: bool>(self) -> Self;
+    /// `2⁸⁰·(Φ(−a) − a·φ(a))`, the slope of `2⁸⁰·a·Φ(−a)`, for a in [0, `NORMAL_FAR`] or NaN.
+    fn vnormal_tail_slope<const FMA: bool>(self) -> Self;
     /// Sine, for `|x| ≤ 10⁴`.
     fn vsin<const FMA: bool>(self) -> Self;
     /// Cosine, for `|x| ≤ 10⁴`.
@@ -323,7 +327,7 @@ pub enum Rounding {
 }
 
 macro_rules! float {
-    ($type:ident) => {
+    ($type:ident, normal far: $far:literal) => {
         impl Number for $type {
             const INTEGER: bool = false;
             const LOWEST: Self = $type::NEG_INFINITY;
@@ -378,6 +382,7 @@ macro_rules! float {
             const INFINITY: Self = $type::INFINITY;
             const NAN: Self = $type::NAN;
             const EPSILON: Self = $type::EPSILON;
+            const NORMAL_FAR: Self = $far;
             #[inline(always)]
             #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is the purpose")]
             fn from_f64(x: f64) -> Self {
@@ -407,7 +412,8 @@ macro_rules! float {
             float!(
                 @math $type,
                 vexp = exp, vlog = log, vexpm1 = expm1, vlog1p = log1p, vtanh = tanh,
-                vsigmoid = sigmoid, verf = erf, verfc = erfc, vsin = sin, vcos = cos
+                vsigmoid = sigmoid, verf = erf, vnormal_tail = normal_tail,
+                vnormal_tail_slope = normal_tail_slope, vsin = sin, vcos = cos
             );
             fn scalar(self, function: Scalar) -> Self {
                 match function {
@@ -442,5 +448,5 @@ macro_rules! float {
     )+};
 }
 
-float!(f32);
-float!(f64);
+float!(f32, normal far: 15.0);
+float!(f64, normal far: 40.0);

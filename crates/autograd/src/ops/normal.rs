@@ -1,5 +1,6 @@
 //! The error function, and the GELU, which weights x by the normal distribution function
-//! `Φ(x) = erfc(−x/√2)/2` with density `φ(x) = e^(−x²/2)/√(2π)`.
+//! `Φ(x) = erfc(−x/√2)/2` with density `φ(x) = e^(−x²/2)/√(2π)`. With a = |x|, `Φ(x)` is the
+//! tail `Φ(−a)`, or `1 − Φ(−a)`.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -11,10 +12,8 @@ use crate::var::Var;
 
 /// `1/√(2π)`.
 const DENSITY_AT_0: f64 = FRAC_1_SQRT_2 * FRAC_2_SQRT_PI / 2.0;
-/// √½ less its nearest `f64`.
-const ROOT_HALF_LOST: f64 = -4.833_646_656_726_457e-17;
-/// Beyond it `e^(−x²/2)` is 0 in every type, and the functions here are at their limits.
-const FAR: f64 = 40.0;
+/// 2⁻⁸⁰: the functions of the tail come 2⁸⁰ times as large, so that nothing is subnormal on the way.
+const UNIT: f64 = 1.0 / (1_u128 << 80) as f64;
 
 impl<T: Float> Var<T> {
     /// The error function `y = 2/√π·∫₀ˣ e^(−t²) dt`: `dx = g·2/√π·e^(−x²)`. Saves the input. Any
@@ -45,7 +44,7 @@ impl<T: Float> Var<T> {
     pub fn gelu(&self) -> Self {
         let fused = |g: &Tensor<T>, x: &Tensor<T>| g.zip::<T, GeluBackward>("gelu_backward", x);
         self.unary_fused("gelu", Save::Input(self), Tensor::map::<T, Gelu>, fused, |x, g| {
-            let x = x.clamp(-T::from_f64(FAR), T::from_f64(FAR))?;
+            let x = x.clamp(-T::NORMAL_FAR, T::NORMAL_FAR)?;
             let density = x.gaussian(T::from_f64(0.5)) * T::from_f64(DENSITY_AT_0);
             Ok(g * (x.normal_cdf() + x * density))
         })
@@ -65,7 +64,7 @@ impl<T: Float> Var<T> {
         let forward = |x: &Tensor<T>| total(x.zip::<T, Gaussian>("gaussian", s));
         self.unary("gaussian", Save::Input(self), forward, move |_, x, g| {
             // The limit at ±∞ instead of ∞·0.
-            let x = x.clamp(-T::from_f64(FAR), T::from_f64(FAR))?;
+            let x = x.clamp(-T::NORMAL_FAR, T::NORMAL_FAR)?;
             let y = x.gaussian(s);
             Ok(g * (x * y) * (s * T::from_f64(-2.0)))
         })
@@ -98,30 +97,32 @@ fn gaussian<T: Float, const FMA: bool>(x: T, s: T) -> T {
 /// `Φ(x)`.
 #[inline(always)]
 fn normal_cdf<T: Float, const FMA: bool>(x: T) -> T {
-    let x = near(x);
-    let c = T::from_f64(-FRAC_1_SQRT_2);
-    // What rounding the constant lost.
-    let rest = T::from_f64(-FRAC_1_SQRT_2 - c.to_f64() - ROOT_HALF_LOST);
-    let z = x * c;
-    // For large z, erfc(z + δ) = erfc(z)·(1 − 2zδ): without it a rounded z would cost x² units.
-    let delta = lost::<T, FMA>(x, c, z) + x * rest;
-    let y = T::from_f64(0.5) * z.verfc::<FMA>();
-    if z > T::ZERO { y - y * ((z + z) * delta) } else { y }
+    let tail = distance(x).vnormal_tail::<FMA>() * T::from_f64(UNIT);
+    if x > T::ZERO { T::ONE - tail } else { tail }
 }
 
-/// x, or the nearest of ±[`FAR`]; NaN stays NaN.
+/// x, or the nearest of ±`NORMAL_FAR`, where the functions here are at their limits; NaN stays NaN.
 #[inline(always)]
 fn near<T: Float>(x: T) -> T {
-    let far = T::from_f64(FAR);
-    let x = if x > far { far } else { x };
-    if x < -far { -far } else { x }
+    let x = if x > T::NORMAL_FAR { T::NORMAL_FAR } else { x };
+    if x < -T::NORMAL_FAR { -T::NORMAL_FAR } else { x }
+}
+
+/// |x|, or `NORMAL_FAR`; NaN stays NaN.
+#[inline(always)]
+fn distance<T: Float>(x: T) -> T {
+    let a = x.abs();
+    if a > T::NORMAL_FAR { T::NORMAL_FAR } else { a }
 }
 
 kernels! { Map(x: T) -> T:
     NormalCdf = normal_cdf::<T, FMA>(x);
+    /// `max(x, 0) − a·Φ(−a)`.
     Gelu = {
-        let x = if x < T::from_f64(-FAR) { T::from_f64(-FAR) } else { x };
-        x * normal_cdf::<T, FMA>(x)
+        let a = distance(x);
+        // −0, so that what is too small on the left is −0.
+        let ramp = if -T::ZERO > x { -T::ZERO } else { x };
+        (a * a.vnormal_tail::<FMA>()).mul_add::<FMA>(-T::from_f64(UNIT), ramp)
     };
 }
 
@@ -130,10 +131,12 @@ kernels! { Zip(x: T, s: T) -> T:
 }
 
 kernels! { Zip(g: T, x: T) -> T:
+    /// `Φ(x) + x·φ(x)` is `h = Φ(−a) − a·φ(a)` on the left, and `1 − h` on the right.
     GeluBackward = {
-        let x = near(x);
-        let density = gaussian::<T, FMA>(x, T::from_f64(0.5)) * T::from_f64(DENSITY_AT_0);
-        g * (normal_cdf::<T, FMA>(x) + x * density)
+        let h = distance(x).vnormal_tail_slope::<FMA>();
+        let (unit, zero) = (T::from_f64(UNIT), T::ZERO);
+        let (unit, rest) = if x > zero { (-unit, T::ONE) } else { (unit, zero) };
+        g * h.mul_add::<FMA>(unit, rest)
     };
 }
 

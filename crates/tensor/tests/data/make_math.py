@@ -3,9 +3,10 @@
     python make_math.py          # prints the coefficients, writes math_f64.csv beside this file
     python make_math.py f64      # the values alone
 
-Each polynomial but that of erfc minimises the largest weighted error on its interval (Remez exchange); the weight
+Each polynomial minimises the largest weighted error on its interval (Remez exchange); the weight
 makes that the relative error of the function's result. Coefficients are rounded one at a time,
 lowest first, and the others are fitted anew after each, so that rounding costs next to nothing.
+The quotient of polynomials for the normal distribution has a common factor to choose instead.
 math_f64.csv has one value a line: function, bits of x, bits of the nearest f64 to the value, and
 what is missing from that in units of its last place (so that subnormal values fit too).
 Needs mpmath and numpy.
@@ -16,7 +17,6 @@ import pathlib
 import random
 import struct
 import sys
-from fractions import Fraction
 
 import numpy
 from mpmath import mp, mpf
@@ -113,6 +113,8 @@ def coefficients():
     fit("f32 log", third, lambda f: f * f if abs(f) < mpf(10) ** -9 else abs(f**3 / mp.log1p(f)),
         root - 1, 2 * root - 1, 9, single)
     second = lambda r: mpf(1) / 2 if r == 0 else (mp.expm1(r) - r) / r**2
+    half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -18)
+    fit("f32 exp, short", second, lambda r: r * r / mp.exp(r), -half_ln2, half_ln2, 5, single)
     fit("f32 expm1", second, lambda r: abs(r) if r == 0 else abs(r * r / mp.expm1(r)),
         -0.5, 0.5, 6, single)
     ratio = lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) if z > 0 else 2 / mp.sqrt(mp.pi)
@@ -120,9 +122,7 @@ def coefficients():
         0, mpf(81) / 100, 7, single)
     fit("f32 erf, ln erfc", lambda a: mp.log(mp.erfc(a)), lambda a: mp.erfc(a) / mp.erf(a),
         mpf(9) / 10, 4, 8, single)
-    print("f32 erfc, a > 0.5, in t − ¼:")
-    for c in reversed(erfc_tail()):
-        print(f"    {literal(single(c))},")
+    normal_tail()
     quarter = (mp.pi / 4 * (1 + mpf(2) ** -20)) ** 2
     sinc = lambda z: mp.sin(mp.sqrt(z)) / mp.sqrt(z) if z > 0 else mpf(1)
     fit("f32 sin", lambda z: (sinc(z) - 1) / z if z > 0 else -mpf(1) / 6, lambda z: z / sinc(z),
@@ -141,29 +141,47 @@ def coefficients():
     print(f"    {literal(double(high))}, {literal(double(mp.log(2) - high))}")
 
 
-def erfc_tail(terms=11, centre=0.25, low=0.5, high=10.2):
-    """Coefficients, lowest first, in t − centre of exp(a²)·erfc(a)/t for a from low to high, where
-    t = 1/(1 + a): the polynomial through the Chebyshev nodes in t, not rounded."""
-    value = lambda t: math.exp((1 / t - 1) ** 2) * math.erfc(1 / t - 1) / t
-    a, b = 1 / (1 + high), 1 / (1 + low)
-    angles = [math.pi * (2 * k + 1) / (2 * terms) for k in range(terms)]
-    values = [value((a + b) / 2 + (b - a) / 2 * math.cos(angle)) for angle in angles]
-    series = [2 / terms * sum(v * math.cos(j * angle) for v, angle in zip(values, angles))
-              for j in range(terms)]
-    series[0] /= 2
-    # Σ series_j·T_j(u) by Clenshaw's recurrence, on polynomials in t − centre.
-    u = [(Fraction(centre) - Fraction((a + b) / 2)) / Fraction((b - a) / 2),
-         1 / Fraction((b - a) / 2)]
-    times = lambda p: [u[0] * x + u[1] * y for x, y in zip(p + [0], [0] + p)]
-    pad = lambda p: p + [Fraction(0)] * (terms + 1 - len(p))
-    one, two = [Fraction(0)], [Fraction(0)]
-    for c in reversed(series[1:]):
-        new = [2 * x - y for x, y in zip(pad(times(one)), pad(two))]
-        new[0] += Fraction(c)
-        one, two = new[:terms], one
-    result = [x - y for x, y in zip(pad(times(one)), pad(two))]
-    result[0] += Fraction(series[0])
-    return [float(x) for x in result[:terms]]
+def normal_tail(high=15, above=4, below=5):
+    """Prints coefficients, highest first, of the two polynomials whose quotient is Φ(−a)/e^(−a²/2)
+    for a from 0 to high, with the smallest largest relative error."""
+    ratio = lambda a: mp.exp(a * a / 2) * mp.erfc(a / mp.sqrt(2)) / 2
+    n, nodes = above + below + 1, 600
+    ends = [(1 - mp.cos(mp.pi * i / nodes)) / 2 * high / (high + 2) for i in range(nodes + 1)]
+    grid = [2 * u / (1 - u) for u in ends]  # dense near 0
+    target = [ratio(a) for a in grid]
+    at, last = [nodes * i // n for i in range(n + 1)], [mpf(1)] * (nodes + 1)
+    for _ in range(20):
+        # p − f·q = ±e·f·q, linear with the q of the round before on the right; q(0) = 1.
+        rows, rhs = mp.matrix(n + 1, n + 1), mp.matrix(n + 1, 1)
+        for r, k in enumerate(at):
+            powers = [grid[k] ** i for i in range(below + 1)]
+            row = powers[: above + 1] + [-target[k] * x for x in powers[1:]]
+            for c, x in enumerate(row + [(-1) ** r * target[k] * last[k]]):
+                rows[r, c] = x
+            rhs[r] = target[k]
+        solution = list(mp.lu_solve(rows, rhs))
+        p, q = solution[: above + 1], [mpf(1)] + solution[above + 1 : n]
+        last = [mp.polyval(q[::-1], a) for a in grid]
+        error = [mp.polyval(p[::-1], a) / (l * f) - 1 for a, l, f in zip(grid, last, target)]
+        if max(map(abs, error)) < abs(solution[n]) * mpf(1.001):
+            break
+        peaks = []
+        for k, e in enumerate(error):
+            if peaks and (e > 0) == (error[peaks[-1]] > 0):
+                peaks[-1] = max(peaks[-1], k, key=lambda k: abs(error[k]))
+            else:
+                peaks.append(k)
+        while len(peaks) > n + 1:
+            peaks.pop(0 if abs(error[peaks[0]]) < abs(error[peaks[-1]]) else -1)
+        at = peaks if len(peaks) == n + 1 else at
+    x, f = numpy.array(grid, float), numpy.array(target, float)
+    # Of 4096 common factors in [1, 2) the one with the smallest errors when evaluated in f32.
+    factor = 2 ** mpf(2680 / 4096)
+    pair = [[float(single(c * factor)) for c in reversed(part)] for part in (p, q)]
+    worst = abs(numpy.polyval(pair[0], x) / numpy.polyval(pair[1], x) / f - 1).max()
+    print(f"f32 normal tail: quotient on [0, {high}], error 2^{math.log2(worst):.2f}")
+    for part in pair:
+        print("".join(f"    {literal(single(c))},\n" for c in part))
 
 
 def bits(x):

@@ -18,6 +18,20 @@ const SIGN: u32 = 1 << 31;
 /// `(eʳ − 1 − r)/r²`.
 const EXP: [f32; 6] =
     [1.987_569_2e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+/// The same with a term less, to 2⁻²⁷.
+const EXP_SHORT: [f32; 5] =
+    [1.384_246_2e-3, 8.367_049_5e-3, 4.166_786e-2, 1.666_654_5e-1, 4.999_999_7e-1];
+
+/// [`EXP_SHORT`] for a multiple of the argument: `(eˢʳ − 1 − s·r)/r²` in r, for a power of two s.
+const fn exp_of_multiple(s: f32) -> [f32; 5] {
+    let (mut c, mut factor, mut i) = (EXP_SHORT, s * s, 5);
+    while i > 0 {
+        i -= 1;
+        c[i] *= factor;
+        factor *= s;
+    }
+    c
+}
 
 #[inline(always)]
 fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -244,38 +258,50 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     (if a < 0.9 { small } else { large }).copysign(x)
 }
 
-/// `1 − erf x`, without cancellation.
+/// `(e, q)` with `2⁸⁰·e^(−a²/2) = e` and `Φ(−a) = q·e^(−a²/2)`, for a in [0, 15] or NaN.
 #[inline(always)]
-pub(crate) fn erfc<const FMA: bool>(x: f32) -> f32 {
-    /// `exp(a²)·erfc(a)/t` in t − ¼, where t = 1/(1 + a).
-    const LARGE: [f32; 11] = [
-        2.047_713_3,
-        -4.353_905,
-        3.429_061,
-        -4.626_598_7e-1,
-        -1.237_926_1,
-        7.978_305e-1,
-        3.158_141_7e-1,
-        -5.888_622e-1,
-        -1.169_283e-1,
-        6.158_062e-1,
-        7.160_046e-1,
-    ];
-    let a = x.abs();
-    let a = if a > 11.0 { 11.0 } else { a };
-    let t = 1.0 / (1.0 + a);
-    let q = t * horner::<FMA, _>(t - 0.25, LARGE);
-    // a² = h² + (a − h)(a + h), where h has 12 bits and an exact square.
-    let h = f32::from_bits(a.to_bits().wrapping_add(0x800) & 0xffff_f000);
-    let (n, r) = reduce::<FMA>(-(h * h));
-    let r = r - (a - h) * (a + h);
-    let m = fma::<FMA>(horner::<FMA, _>(r, EXP) * r, r, r) + 1.0;
-    let n = integer(n);
-    let half = n >> 1;
-    let y = m * q * power(half) * power(n.wrapping_sub(half));
-    let large = if x < 0.0 { 2.0 - y } else { y };
-    let small = 1.0 - erf_near_zero::<FMA>(x);
-    if a < 0.5 { small } else { large }
+fn normal_parts<const FMA: bool>(a: f32) -> (f32, f32) {
+    /// `Φ(−a)/e^(−a²/2)` as a quotient in a.
+    const ABOVE: [f32; 5] =
+        [6.536_493_5e-3, 6.434_03e-2, 2.895_384e-1, 6.913_641e-1, 7.869_243_6e-1];
+    const BELOW: [f32; 6] =
+        [1.638_438_4e-2, 1.612_868_5e-1, 7.419_228_6e-1, 1.897_345_8, 2.638_478_5, 1.573_848_7];
+    const HALVED: [f32; 5] = exp_of_multiple(0.5);
+    /// Rounds to an integer n, and leaves n + 80 in the low bits as the exponent of an `f32`.
+    const ROUND_BIASED: f32 = ROUND + 207.0;
+    /// 2·ln 2 in two parts, the first of 9 bits, so that its products with n are exact.
+    const TWO_LN2: [f32; 2] = [1.386_718_8, -4.243_889e-4];
+    // −a² = n·2·ln 2 + r. Rounding a² would cost a factor a² of the last place.
+    let (t, r) = if FMA {
+        let t = (a * a).mul_add(-0.5 * std::f32::consts::LOG2_E, ROUND_BIASED);
+        let n = t - ROUND_BIASED;
+        (t, n.mul_add(-TWO_LN2[1], (-a).mul_add(a, n * -TWO_LN2[0])))
+    } else {
+        // a² = h² + (a − h)(a + h), where h has 12 bits and an exact square.
+        let h = f32::from_bits(a.to_bits().wrapping_add(0x800) & 0xffff_f000);
+        let t = h * h * (-0.5 * std::f32::consts::LOG2_E) + ROUND_BIASED;
+        let n = t - ROUND_BIASED;
+        (t, (n * -TWO_LN2[0] - h * h) - (n * TWO_LN2[1] + (a - h) * (a + h)))
+    };
+    let m = fma::<FMA>(fma::<FMA>(horner::<FMA, _>(r, HALVED), r, 0.5), r, 1.0);
+    let q = horner::<FMA, _>(a, ABOVE) / horner::<FMA, _>(a, BELOW);
+    (m * f32::from_bits(t.to_bits() << 23), q)
+}
+
+/// `2⁸⁰·Φ(−a)` for a in [0, 15] or NaN.
+#[inline(always)]
+pub(crate) fn normal_tail<const FMA: bool>(a: f32) -> f32 {
+    let (e, q) = normal_parts::<FMA>(a);
+    e * q
+}
+
+/// `2⁸⁰·(Φ(−a) − a·φ(a))` for a in [0, 15] or NaN.
+#[inline(always)]
+pub(crate) fn normal_tail_slope<const FMA: bool>(a: f32) -> f32 {
+    /// `1/√(2π)`.
+    const DENSITY_AT_0: f32 = 0.398_942_3;
+    let (e, q) = normal_parts::<FMA>(a);
+    e * fma::<FMA>(-a, DENSITY_AT_0, q)
 }
 
 /// `sin(x + n·π/2)` for x in [0, 10⁴]; anything for larger arguments.

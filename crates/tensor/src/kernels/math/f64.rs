@@ -1,5 +1,5 @@
 //! Double precision: vectorisable `exp`, `log` and `sigmoid`. The others are not: they are those of
-//! the standard library (`erf`, `erfc`: of `libm`), called once an element.
+//! the standard library (`erf` and the normal distribution: of `libm`), called once an element.
 //!
 //! `exp` is the Taylor polynomial of degree 13, whose remainder on |r| ≤ ln 2 / 2 is 4e-18. The one
 //! of `log` is fitted by crates/tensor/tests/data/make_math.py.
@@ -126,6 +126,34 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f64) -> f64 {
     fma::<FMA>(-y, lost, y)
 }
 
+/// 2⁸⁰, by which the functions of the normal distribution are larger.
+const NORMAL_SCALE: f64 = (1_u128 << 80) as f64;
+
+/// `2⁸⁰·Φ(−a)` for a in [0, 40] or NaN, through the `erfc` of `libm`.
+#[inline(always)]
+pub(crate) fn normal_tail<const FMA: bool>(a: f64) -> f64 {
+    use std::f64::consts::FRAC_1_SQRT_2;
+    /// √½ less its nearest `f64`.
+    const LOST: f64 = -4.833_646_656_726_457e-17;
+    let z = a * FRAC_1_SQRT_2;
+    // For large z, erfc(z + δ) = erfc(z)·(1 − 2zδ): without it a rounded z would cost a² units.
+    let delta = a.mul_add(FRAC_1_SQRT_2, -z) + a * LOST;
+    let y = 0.5 * NORMAL_SCALE * libm::erfc(z);
+    y - y * ((z + z) * delta)
+}
+
+/// `2⁸⁰·(Φ(−a) − a·φ(a))` for a in [0, 40] or NaN.
+#[inline(always)]
+pub(crate) fn normal_tail_slope<const FMA: bool>(a: f64) -> f64 {
+    /// `2⁸⁰/√(2π)`.
+    const DENSITY_AT_0: f64 = NORMAL_SCALE * 0.398_942_280_401_432_7;
+    let square = a * a;
+    let y = exp::<FMA>(-0.5 * square);
+    // What rounding the square lost.
+    let y = y - y * (0.5 * a.mul_add(a, -square));
+    normal_tail::<FMA>(a) - a * (y * DENSITY_AT_0)
+}
+
 macro_rules! from_libraries {
     ($($(#[$doc:meta])* $name:ident = $function:path;)+) => {$(
         $(#[$doc])*
@@ -141,8 +169,6 @@ from_libraries! {
     tanh = f64::tanh;
     /// `2/√π·∫₀ˣ exp(−t²) dt`.
     erf = libm::erf;
-    /// `1 − erf x`.
-    erfc = libm::erfc;
     /// `eˣ − 1`.
     expm1 = f64::exp_m1;
     /// `ln(1 + x)`.
