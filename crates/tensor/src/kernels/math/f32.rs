@@ -56,8 +56,15 @@ fn horner<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f3
 /// `(t, r)` with `x = n·ln 2 + r`, where n stands in the low bits of t.
 #[inline(always)]
 fn reduce<const FMA: bool>(x: f32) -> (f32, f32) {
-    let t = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
-    let n = t - ROUND;
+    reduce_biased::<FMA>(x, ROUND)
+}
+
+/// [`reduce`] where `round` is [`ROUND`] and an integer, to which n is added in the low bits: the
+/// exponent of an `f32` may stand there at once.
+#[inline(always)]
+fn reduce_biased<const FMA: bool>(x: f32, round: f32) -> (f32, f32) {
+    let t = fma::<FMA>(x, std::f32::consts::LOG2_E, round);
+    let n = t - round;
     let r = if FMA {
         (-n).mul_add(LN2[1], (-n).mul_add(LN2[0], x))
     } else {
@@ -76,14 +83,19 @@ fn integer(t: f32) -> i32 {
 #[inline(always)]
 fn exp_parts<const FMA: bool, const SHORT: bool>(x: f32) -> (f32, i32) {
     let (t, r) = reduce::<FMA>(x);
-    let p = horner::<FMA, _>(r, EXP);
+    (exp_near_zero::<FMA, SHORT, _>(r, EXP), integer(t))
+}
+
+/// `eʳ`, from the coefficients of `(eʳ − 1 − r)/r²`.
+#[inline(always)]
+fn exp_near_zero<const FMA: bool, const SHORT: bool, const N: usize>(r: f32, c: [f32; N]) -> f32 {
+    let p = horner::<FMA, _>(r, c);
     // Where each step rounds once, the short way has the smaller errors.
-    let m = if SHORT && FMA {
+    if SHORT && FMA {
         fma::<FMA>(fma::<FMA>(p, r, 1.0), r, 1.0)
     } else {
         fma::<FMA>(p * r, r, r) + 1.0
-    };
-    (m, integer(t))
+    }
 }
 
 /// 2ⁿ for n in [-126, 127].
@@ -212,12 +224,17 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
 /// `1/(1 + e⁻ˣ)`, through `e^-|x|`, which never overflows.
 #[inline(always)]
 pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
-    let a = -x.abs();
-    let e = exp_in_range::<FMA>(if a < -105.0 { -105.0 } else { a });
-    let d = 1.0 + e;
-    let lost = e - (d - 1.0);
-    let y = (if x < 0.0 { e } else { 1.0 }) / d;
-    fma::<FMA>(-y, lost, y)
+    /// Exponentials come 2³⁰ times as large, so that none is subnormal.
+    const ROUND_BIASED: f32 = ROUND + 157.0;
+    const SCALE: f32 = (1_u32 << 30) as f32;
+    let a = x.abs();
+    let a = if a > 105.0 { 105.0 } else { a };
+    let (t, r) = reduce_biased::<FMA>(-a, ROUND_BIASED);
+    let e = exp_near_zero::<FMA, true, _>(r, EXP_SHORT) * f32::from_bits(t.to_bits() << 23);
+    let d = fma::<FMA>(e, 1.0 / SCALE, 1.0);
+    let lost = fma::<FMA>(e, 1.0 / SCALE, 1.0 - d);
+    let y = (if x < 0.0 { e } else { SCALE }) / d;
+    fma::<FMA>(-y, lost, y) * (1.0 / SCALE)
 }
 
 /// `erf(x)` for |x| ≤ 0.9.
