@@ -117,6 +117,9 @@ def coefficients():
     fit("f32 exp, short", second, lambda r: r * r / mp.exp(r), -half_ln2, half_ln2, 5, single)
     fit("f32 expm1", second, lambda r: abs(r) if r == 0 else abs(r * r / mp.expm1(r)),
         -0.5, 0.5, 6, single)
+    tanhc = lambda z: mp.tanh(mp.sqrt(z)) / mp.sqrt(z) if z > 0 else mpf(1)
+    fit("f32 tanh, |x| < 0.7, in x²", lambda z: (tanhc(z) - 1) / z if z > 0 else -mpf(1) / 3,
+        lambda z: z / tanhc(z), 0, mpf(49) / 100, 5, single)
     ratio = lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) if z > 0 else 2 / mp.sqrt(mp.pi)
     fit("f32 erf, |x| < 0.9, in x²", lambda z: ratio(z) - 1, lambda z: 1 / ratio(z),
         0, mpf(81) / 100, 7, single)

@@ -1,7 +1,7 @@
 //! Single precision. Not here: what patches arguments out of the range of `sin` and `cos`.
 //!
-//! The polynomials of `exp` and `tanh` are those of Cephes (S. Moshier, expf, tanhf); the others are
-//! fitted by crates/tensor/tests/data/make_math.py.
+//! The polynomial [`EXP`] is that of Cephes (S. Moshier, expf); the others are fitted by
+//! crates/tensor/tests/data/make_math.py.
 
 /// 1.5·2²³: adding it rounds to an integer, which then stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -210,15 +210,27 @@ pub(crate) fn log1p<const FMA: bool>(x: f32) -> f32 {
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     /// `(tanh x − x)/x³` in x².
     const POLYNOMIAL: [f32; 5] =
-        [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+        [-5.140_459_6e-3, 2.009_433_3e-2, -5.355_996_3e-2, 1.332_913_2e-1, -3.333_319e-1];
+    const DOUBLED: [f32; 5] = exp_of_multiple(2.0);
+    /// Leaves n as the exponent of an `f32` in the low bits.
+    const ROUND_BIASED: f32 = ROUND + 127.0;
     let a = x.abs();
-    let a = if a > 10.0 { 10.0 } else { a };
-    let (m, n) = exp_parts::<FMA, false>(2.0 * a);
-    let large = 1.0 - 2.0 / fma::<FMA>(m, power(n), 1.0);
+    let b = if a < 10.0 { a } else { 10.0 };
+    // b = n·(ln 2)/2 + r
+    let t = fma::<FMA>(b, 2.0 * std::f32::consts::LOG2_E, ROUND_BIASED);
+    let n = t - ROUND_BIASED;
+    let r = if FMA {
+        (-n).mul_add(0.5 * LN2[1], (-n).mul_add(0.5 * LN2[0], b))
+    } else {
+        ((b - n * (0.5 * LN2_SHORT[0])) - n * (0.5 * LN2_SHORT[1])) - n * (0.5 * LN2_SHORT[2])
+    };
+    let m = fma::<FMA>(fma::<FMA>(horner::<FMA, _>(r, DOUBLED), r, 2.0), r, 1.0);
+    let large = 1.0 - 2.0 / fma::<FMA>(m, f32::from_bits(t.to_bits() << 23), 1.0);
     let z = x * x;
     let p = horner::<FMA, _>(z, POLYNOMIAL);
     let small = fma::<FMA>(p * z, x, x);
-    (if a < 0.625 { small } else { large }).copysign(x)
+    // NaN is not large, and stays in the small one, which loses the sign of −0.
+    (if a >= 0.7 { large } else { small }).copysign(x)
 }
 
 /// `1/(1 + e⁻ˣ)`, through `e^-|x|`, which never overflows.
