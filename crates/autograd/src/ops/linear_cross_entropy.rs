@@ -23,15 +23,15 @@ pub struct LinearCrossEntropyOptions<T: Float> {
     pub softcap: Option<f64>,
     /// τ > 0: the logits are divided by it, after the cap.
     pub temperature: f64,
-    /// Blocks of 256 classes by the rows of a chunk whose gradient in the logits is nowhere larger than
+    /// Blocks of 512 classes by the rows of a chunk whose gradient in the logits is nowhere larger than
     /// this (as it is for an upstream gradient of 1) are left out of `dx`, `dW` and `db`. That changes an
     /// entry of `dx` by at most this times `Σ_k |W_kd|`, of `dW` by this times `Σ_n |x_nd|`. 0 leaves out
     /// what is 0.
     pub filter: f64,
     /// How many rows have their logits at a time; chosen for the caches and `max_bytes`, unless given.
     pub chunk_rows: Option<usize>,
-    /// How much memory may be used beside inputs and gradients; 72 MiB, or what 64 rows need, unless
-    /// given. Where it is not enough for the logits of 64 rows they are computed twice.
+    /// How much memory may be used beside inputs and gradients; 64 MiB, or what 80 rows need, unless
+    /// given. Where it is not enough for the logits of 80 rows they are computed twice.
     pub max_bytes: Option<usize>,
 }
 

@@ -28,7 +28,7 @@ const TILE: usize = 512;
 const SEGMENTS: usize = 16;
 /// Rows of a chunk: more gain nothing, fewer make the products slow. Odd multiples of [`LANES`], so that
 /// the columns of a tile do not share few places of a cache.
-const ROWS: [usize; 8] = [240, 208, 176, 144, 112, 80, 48, 16];
+const ROWS: [usize; 6] = [176, 144, 112, 80, 48, 16];
 const FEWEST_ROWS: usize = 80;
 /// Memory for a chunk, unless [`FEWEST_ROWS`] take more.
 const BYTES: usize = 64 << 20;
