@@ -189,7 +189,7 @@ fn infinite_and_missing_numbers_spread_as_in_the_composition() {
     for label_smoothing in [0.0, 0.1] {
         for scale in [1.0, 300.0, 1e6] {
             let mut case = Case::<f64>::new([8, 700, 3], 6);
-            case.x = case.x * scale;
+            case.x *= scale;
             let bias = (0..700).map(|k| if (250..600).contains(&k) { -inf } else { 0.0 });
             case.b = Some(Tensor::from_vec(bias.collect(), [700]).unwrap());
             case.options.class.label_smoothing = label_smoothing;

@@ -65,7 +65,7 @@ struct Plan {
 /// Lanes of a chunk, and how far apart its rows of numbers lie.
 fn extent(rows: usize) -> (usize, usize) {
     let width = rows.next_multiple_of(LANES);
-    (width, if width / LANES % 2 == 0 { width + LANES } else { width })
+    (width, if (width / LANES).is_multiple_of(2) { width + LANES } else { width })
 }
 
 impl<T: Float> Head<'_, T> {
@@ -122,7 +122,7 @@ impl<T: Float> Head<'_, T> {
         };
         // All chunks about as large.
         let even = n.div_ceil(n.div_ceil(plan.rows));
-        let even = ROWS.into_iter().filter(|&rows| rows >= even).last().unwrap_or(plan.rows);
+        let even = ROWS.into_iter().rfind(|&rows| rows >= even).unwrap_or(plan.rows);
         let rows = if self.chunk_rows.is_some() { plan.rows } else { even.min(plan.rows) };
         Ok(Plan { rows, ..plan })
     }
@@ -488,7 +488,7 @@ fn subtract<T: Float>(out: &mut [T], row: &[T], factor: impl Fn(usize) -> f64 + 
     out.par_chunks_mut(row.len()).enumerate().with_min_len(64).for_each(|(r, out)| {
         let factor = T::from_f64(factor(r));
         if factor != T::ZERO {
-            out.iter_mut().zip(row).for_each(|(o, &x)| *o = *o - factor * x);
+            out.iter_mut().zip(row).for_each(|(o, &x)| *o -= factor * x);
         }
     });
 }
@@ -496,7 +496,7 @@ fn subtract<T: Float>(out: &mut [T], row: &[T], factor: impl Fn(usize) -> f64 + 
 /// Calls `work` for each of them, on several threads if there is `many` to do.
 fn each<S: Send, R: Send>(all: Vec<S>, many: bool, work: impl Fn(S) -> R + Sync) -> Vec<R> {
     if many {
-        all.into_par_iter().map(|one| work(one)).collect()
+        all.into_par_iter().map(&work).collect()
     } else {
         all.into_iter().map(work).collect()
     }
@@ -656,7 +656,7 @@ impl<T: Float> ChunkRows<'_, T> {
         let mut any = T::tile_gradient(TileGradient { tile, source, threshold });
         for (at, value) in patches {
             data[at] = value;
-            any |= !(value.abs() <= threshold);
+            any |= value.abs() > threshold || value.to_f64().is_nan();
         }
         any
     }

@@ -312,7 +312,7 @@ impl<T: Float> Kernel for TileGradient<'_, T> {
                         if cap != T::ZERO {
                             for i in 0..LANES {
                                 let share = logits[i] / cap;
-                                y[i] = y[i] * ((T::ONE - share) * (T::ONE + share));
+                                y[i] *= (T::ONE - share) * (T::ONE + share);
                             }
                         }
                         for i in 0..LANES {
