@@ -1,6 +1,6 @@
 //! Trains a small transformer on the characters of a text, and lets it write some of its own.
 //!
-//! `cargo run --release --example char_lm` learns its own source code by heart, in half a minute;
+//! `cargo run --release --example char_lm` learns from its own source code, in a minute or two;
 //! `--text FILE` takes another text, `--help` lists the options. The last layer and the loss are one module,
 //! which never holds the logits.
 
