@@ -3,8 +3,8 @@
 //! Rows go by chunks, classes by tiles. A first loop over the tiles of a chunk makes logits and their
 //! exponentials, each tile in frames of its own, and sums them; a second one turns what was kept into
 //! the gradient in the logits and multiplies it with weight and features: 2·N·V·D operations of the
-//! first, 4·N·V·D of the second. Without memory for a chunk, or without its divisor, the second loop makes
-//! the logits again. Tiles lie transposed, a lane for each row: all numbers of a row are vectors.
+//! first, 4·N·V·D of the second. Without memory for a chunk, or while the factors of its rows are
+//! not known yet, the second loop makes the logits again. Tiles lie transposed, a lane for each row: all numbers of a row are vectors.
 //! Sources: Wijmans et al., arXiv 2411.09009 (tiles, filter); Hsu et al., arXiv 2410.10989 (chunks).
 
 use rayon::prelude::*;
