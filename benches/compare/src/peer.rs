@@ -35,7 +35,7 @@ impl Display for Framework {
             Framework::Warm => "warm",
             Framework::Compile => "torch.compile",
             Framework::Chunked => "chunked",
-            Framework::Chunked128 => "chunked 128",
+            Framework::Chunked128 => "chunked-128",
             #[cfg(feature = "peers")]
             Framework::Burn => "burn",
             #[cfg(feature = "peers")]
