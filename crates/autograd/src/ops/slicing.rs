@@ -17,7 +17,14 @@ impl<T: Float> Var<T> {
     ) -> Result<Self> {
         let y = view(self.value())?;
         let own = Shape::from(self.shape());
-        record(name, [self.node()], [], y, move |_, g, sink| {
+        record(name, [self.node()], [], y, move |ctx, g, sink| {
+            // Into the gradient that is there already: T parts of one tensor cost as much as the tensor.
+            if !ctx.create_graph()
+                && let Some(sum) = sink.take_partial(0)
+            {
+                let sum = sum.into_value().add_through_view(g.value(), &view)?;
+                return sink.add(0, Var::constant(sum));
+            }
             sink.add(0, g.scatter_view(name, &own, view.clone())?)
         })
     }

@@ -42,25 +42,62 @@ impl<T: Number> Tensor<T> {
         let op = "scatter_view";
         let shape = shape.into();
         shape.checked_alloc(op, size_of::<T>())?;
-        let mut out = Self::zeros(shape)?;
-        let seen = view(&out)?;
-        if seen.shape() != self.shape() {
-            let (lhs, rhs) = (self.shape().to_vec(), seen.shape().to_vec());
-            return Err(Error::ShapeMismatch { op, lhs, rhs });
-        }
-        if self.numel() == 0 {
-            return Ok(out);
-        }
-        if !seen.shares_storage(&out) {
-            let reason = "must return a view of its argument".into();
-            return Err(Error::InvalidArgument { op, name: "view", reason });
-        }
-        let layout = seen.layout.clone();
-        // Nobody else may hold the storage when it is written.
-        drop(seen);
-        add_at(out.make_mut(), layout, self);
-        Ok(out)
+        add_through(op, Self::zeros(shape)?, self, view)
     }
+
+    /// `self` with the elements of `source` added where `view` reads them: [`Tensor::scatter_view`] onto
+    /// something. The storage of `self` is reused where nobody shares it.
+    ///
+    /// # Shape
+    /// `source` has the shape of the view; the result that of `self`.
+    ///
+    /// # Errors
+    /// As [`Tensor::scatter_view`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tensor::Tensor;
+    /// let row = Tensor::from([10.0_f64, 20.0]);
+    /// let y = Tensor::from([[1.0, 2.0], [3.0, 4.0]]).add_through_view(&row, |x| x.select(0, 1))?;
+    /// assert_eq!(y.to_vec(), [1.0, 2.0, 13.0, 24.0]);
+    /// # Ok::<(), tensor::Error>(())
+    /// ```
+    pub fn add_through_view(
+        self,
+        source: &Self,
+        view: impl FnOnce(&Self) -> Result<Self>,
+    ) -> Result<Self> {
+        add_through("add_through_view", self, source, view)
+    }
+}
+
+/// `out[view] += source`.
+fn add_through<T: Number>(
+    op: &'static str,
+    mut out: Tensor<T>,
+    source: &Tensor<T>,
+    view: impl FnOnce(&Tensor<T>) -> Result<Tensor<T>>,
+) -> Result<Tensor<T>> {
+    // Its own and row-major, before the view is taken.
+    out.make_mut();
+    let seen = view(&out)?;
+    if seen.shape() != source.shape() {
+        let (lhs, rhs) = (source.shape().to_vec(), seen.shape().to_vec());
+        return Err(Error::ShapeMismatch { op, lhs, rhs });
+    }
+    if source.numel() == 0 {
+        return Ok(out);
+    }
+    if !seen.shares_storage(&out) {
+        let reason = "must return a view of its argument".into();
+        return Err(Error::InvalidArgument { op, name: "view", reason });
+    }
+    let mut layout = seen.layout.clone();
+    layout.offset -= out.layout.offset;
+    // Nobody else may hold the storage when it is written.
+    drop(seen);
+    add_at(out.make_mut(), layout, source);
+    Ok(out)
 }
 
 /// `out[layout(i)] += source[i]` in row-major order of `i`; the layout has the shape of the source,

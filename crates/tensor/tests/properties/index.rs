@@ -179,6 +179,14 @@ fn scatter_view<T: Arithmetic + Number>(case: &mut Case) {
     same(&got.unwrap(), &want);
     let wider = source.view.unsqueeze(0).unwrap();
     rejects("scatter_view", wider.scatter_view(&case.shape[..], view));
+    // The same onto something strided that somebody else holds.
+    let base = Twin::<T>::strided(&case.shape, case.choices.bits(), integers);
+    for (sum, &x) in want.data.iter_mut().zip(&base.dense.data) {
+        *sum = Arithmetic::add(*sum, x);
+    }
+    same(&base.view.clone().add_through_view(&source.view, view).unwrap(), &want);
+    rejects("add_through_view", base.view.clone().add_through_view(&wider, view));
+    base.check();
     source.check();
 }
 
