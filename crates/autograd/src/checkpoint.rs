@@ -50,12 +50,14 @@ pub fn checkpoint<T: Float>(
         return Err(Error::MixedTapes { op: "checkpoint" });
     }
     let mode = tape.0.mode;
-    let streams = tape.0.streams.get();
+    let streams = tape.0.step.streams.get();
     let silent = Tape::with_mode(Mode { recording: false, ..mode });
-    silent.0.streams.set(streams);
+    silent.0.step.streams.set(streams);
+    silent.0.step.buffers.replace(tape.0.step.buffers.borrow().clone());
     let constants: Vec<_> = inputs.iter().map(|x| silent.constant(x.value().clone())).collect();
     let y = f(&constants)?.into_value();
-    tape.0.streams.set(silent.0.streams.get());
+    tape.0.step.streams.set(silent.0.step.streams.get());
+    tape.0.step.buffers.swap(&silent.0.step.buffers);
     drop(constants);
 
     let seen: BTreeMap<ParameterId, Tensor<T>> = silent.0.seen.take();
@@ -92,7 +94,7 @@ impl<F> Again<F> {
         F: Fn(&[Var<T>]) -> Result<Var<T>>,
     {
         let tape = Tape::with_mode(self.mode);
-        tape.0.streams.set(self.streams);
+        tape.0.step.streams.set(self.streams);
         let count = self.inputs + self.ids.len();
         let mut leaves: Vec<Var<T>> = Vec::with_capacity(count);
         for i in 0..count {
@@ -141,7 +143,8 @@ impl<F> Again<F> {
             if ctx.needs(i) { alias(&tape, &x) } else { tape.constant(x.into_value()) }
         };
         let x: Vec<Var<T>> = (0..count).map(operand).collect();
-        let streams = tape.0.streams.replace(self.streams);
+        let streams = tape.0.step.streams.replace(self.streams);
+        let buffers = tape.0.step.buffers.clone();
         let bindings = tape.0.bindings.borrow().clone();
         let run = || {
             for (id, x) in self.ids.iter().zip(&x[self.inputs..]) {
@@ -151,7 +154,8 @@ impl<F> Again<F> {
         };
         let y = run();
         *tape.0.bindings.borrow_mut() = bindings;
-        tape.0.streams.set(streams);
+        tape.0.step.streams.set(streams);
+        tape.0.step.buffers.swap(&buffers);
         let (y, wanted): (_, Vec<usize>) = (y?, (0..count).filter(|&i| ctx.needs(i)).collect());
         let operands: Vec<_> = wanted.iter().map(|&i| &x[i]).collect();
         let found = match y.is_tracked() {

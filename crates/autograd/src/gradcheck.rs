@@ -29,6 +29,9 @@ pub struct GradcheckOptions {
     pub seed: u64,
     /// Allows `f32`, whose difference quotients are good for two digits at best.
     pub allow_f32: bool,
+    /// The seed of [`Tape::training`], to check what a function is in training: dropout draws the same
+    /// numbers at every evaluation. `None` for evaluation mode.
+    pub training: Option<u64>,
 }
 
 impl Default for GradcheckOptions {
@@ -42,6 +45,7 @@ impl Default for GradcheckOptions {
             max_elements: 256,
             seed: 0,
             allow_f32: false,
+            training: None,
         }
     }
 }
@@ -188,9 +192,9 @@ pub fn gradcheck<T: Float, O: Into<Vec<Var<T>>>>(
     }
     let f = |x: &[Var<T>]| f(x).map(Into::into);
     let mut generator = Generator::new(options.seed);
-    let upstream = random_upstream(&f, inputs, &mut generator)?;
-    let analytic = gradients(&f, inputs, &upstream)?;
-    let again = gradients(&f, inputs, &upstream)?;
+    let upstream = random_upstream(&f, inputs, options, &mut generator)?;
+    let analytic = gradients(&f, inputs, &upstream, options)?;
+    let again = gradients(&f, inputs, &upstream, options)?;
     let bits = |g: &[T]| g.iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
     let mut report = GradcheckReport {
         checked: 0,
@@ -248,7 +252,7 @@ pub fn gradgradcheck<T: Float, O: Into<Vec<Var<T>>>>(
     options: &GradcheckOptions,
 ) -> Result<GradcheckReport> {
     let f = |x: &[Var<T>]| f(x).map(Into::into);
-    let upstream = random_upstream(&f, inputs, &mut Generator::new(!options.seed))?;
+    let upstream = random_upstream(&f, inputs, options, &mut Generator::new(!options.seed))?;
     let (n, m) = (inputs.len(), upstream.len());
     let all: Vec<_> = inputs.iter().cloned().chain(upstream).collect();
     let mut report = gradcheck(|v| gradient_of(&f, &v[..n], &v[n..]), &all, options)?;
@@ -260,9 +264,11 @@ pub fn gradgradcheck<T: Float, O: Into<Vec<Var<T>>>>(
 fn random_upstream<T: Float>(
     f: &impl Fn(&[Var<T>]) -> Result<Vec<Var<T>>>,
     inputs: &[Tensor<T>],
+    options: &GradcheckOptions,
     generator: &mut Generator,
 ) -> Result<Vec<Tensor<T>>> {
-    let constants: Vec<_> = inputs.iter().cloned().map(Var::constant).collect();
+    let tape = Tape::with_seed(options.training);
+    let constants: Vec<_> = inputs.iter().map(|x| tape.constant(x.clone())).collect();
     f(&constants)?.iter().map(|y| Tensor::randn(y.shape(), generator)).collect()
 }
 
@@ -291,8 +297,9 @@ fn gradients<T: Float>(
     f: &impl Fn(&[Var<T>]) -> Result<Vec<Var<T>>>,
     inputs: &[Tensor<T>],
     upstream: &[Tensor<T>],
+    options: &GradcheckOptions,
 ) -> Result<Vec<Vec<T>>> {
-    let tape = Tape::new();
+    let tape = Tape::with_seed(options.training);
     let variables: Vec<_> = inputs.iter().map(|x| tape.var(x.clone())).collect();
     let y = f(&variables)?;
     let (y, u): (Vec<_>, Vec<_>) = y.iter().zip(upstream).filter(|(y, _)| y.is_tracked()).unzip();
@@ -323,7 +330,8 @@ impl<T: Float, F: Fn(&[Var<T>]) -> Result<Vec<Var<T>>>> Check<'_, T, F> {
         let mut values = self.inputs.to_vec();
         let moved = values[input].make_mut().iter_mut().zip(direction);
         moved.for_each(|(x, d)| *x = T::from_f64(x.to_f64() + h * d));
-        let variables: Vec<_> = values.into_iter().map(Var::constant).collect();
+        let tape = Tape::with_seed(self.options.training);
+        let variables: Vec<_> = values.into_iter().map(|x| tape.constant(x)).collect();
         let y: Vec<T> = (self.f)(&variables)?.iter().flat_map(|y| y.value().to_vec()).collect();
         let products = y.iter().zip(&self.upstream).map(|(y, u)| y.to_f64() * u.to_f64());
         Ok(products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs())))

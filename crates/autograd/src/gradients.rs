@@ -6,6 +6,7 @@ use std::fmt;
 use tensor::{Error, Float, Result, Tensor};
 
 use crate::tape::{Node, ParameterId, Place, Tape};
+use crate::training::Left;
 use crate::var::Var;
 
 /// What a node of the consumed tape was.
@@ -35,6 +36,7 @@ pub struct Gradients<T: Float> {
     nodes: BTreeMap<u32, Tensor<T>>,
     parameters: BTreeMap<ParameterId, Tensor<T>>,
     bound: BTreeMap<u32, ParameterId>,
+    pub(crate) buffers: Left<T>,
     /// What each node was: for errors.
     origins: Vec<Origin>,
 }
@@ -54,6 +56,7 @@ impl<T: Float> Gradients<T> {
             nodes: BTreeMap::new(),
             parameters: BTreeMap::new(),
             bound: BTreeMap::new(),
+            buffers: tape.left(epoch),
             origins,
         }
     }
@@ -131,7 +134,8 @@ impl<T: Float> Gradients<T> {
     }
 
     /// Adds the gradients of `other`, to accumulate over parts of a batch: those of the same
-    /// parameters, and, where both come from one recording, of the same variables.
+    /// parameters, and, where both come from one recording, of the same variables. New values of
+    /// buffers are averaged.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if a parameter has two shapes; nothing is added then.
@@ -146,6 +150,7 @@ impl<T: Float> Gradients<T> {
             }
         }
         accumulate(&mut self.parameters, &other.parameters);
+        self.buffers.add_assign(&other.buffers);
         if (self.tape, self.epoch) == (other.tape, other.epoch) {
             accumulate(&mut self.nodes, &other.nodes);
         }

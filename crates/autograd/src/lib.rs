@@ -25,6 +25,7 @@ mod ops;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod tape;
+mod training;
 pub mod transforms;
 mod var;
 

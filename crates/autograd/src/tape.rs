@@ -18,10 +18,11 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tensor::{Error, Float, Generator, Result, Shape, Tensor};
+use tensor::{Error, Float, Result, Shape, Tensor};
 
 use crate::anomaly::Watch;
 use crate::engine::{Ctx, Sink};
+use crate::training::Step;
 use crate::var::Var;
 
 /// Identity of a parameter, unique in the process.
@@ -148,8 +149,7 @@ pub(crate) struct Inner<T: Float> {
     pub(crate) seen: RefCell<BTreeMap<ParameterId, Tensor<T>>>,
     pub(crate) epoch: Cell<u32>,
     pub(crate) mode: Mode,
-    /// Generators handed out so far: which stream of the seed comes next.
-    pub(crate) streams: Cell<u64>,
+    pub(crate) step: Step<T>,
     pub(crate) watch: Watch,
     /// Unique in the process, so that gradients can name their tape without holding it.
     pub(crate) id: u64,
@@ -214,13 +214,7 @@ pub(crate) enum Place {
 impl<T: Float> Tape<T> {
     /// An empty tape, in evaluation mode: dropout does nothing.
     pub fn new() -> Self {
-        Self::with_mode(Mode { seed: None, recording: true })
-    }
-
-    /// An empty tape in training mode. What is random in a step (dropout) draws from this seed: the
-    /// same seed and the same calls give the same numbers.
-    pub fn training(seed: u64) -> Self {
-        Self::with_mode(Mode { seed: Some(seed), recording: true })
+        Self::with_seed(None)
     }
 
     pub(crate) fn with_mode(mode: Mode) -> Self {
@@ -232,23 +226,9 @@ impl<T: Float> Tape<T> {
             seen: RefCell::default(),
             epoch: Cell::new(0),
             mode,
-            streams: Cell::new(0),
+            step: Step::default(),
             watch: Watch::default(),
         }))
-    }
-
-    /// Whether this is a step of training; see [`Tape::training`].
-    pub fn is_training(&self) -> bool {
-        self.0.mode.seed.is_some()
-    }
-
-    /// Random numbers for one call of an operation, none of which another call gets; `None` in
-    /// evaluation mode, where an operation must not be random.
-    pub fn generator(&self) -> Option<Generator> {
-        let seed = self.0.mode.seed?;
-        let stream = self.0.streams.get();
-        self.0.streams.set(stream.wrapping_add(1));
-        Some(Generator::with_stream(seed, stream))
     }
 
     /// A tracked variable: gradients with respect to it can be asked for.
@@ -319,6 +299,7 @@ impl<T: Float> Tape<T> {
     pub fn clear(&self) {
         // Taken out first: dropping values must not happen under the borrow.
         let (mut graph, _) = self.take();
+        self.0.step.buffers.take();
         graph.clear();
         self.put_back(graph);
     }

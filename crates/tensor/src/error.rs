@@ -103,6 +103,9 @@ pub enum Error {
     /// A value in a text file, with its place.
     #[error("{}:{line}:{column}: {reason}", .path.display())]
     Cell { path: PathBuf, line: u64, column: usize, reason: String },
+    /// An error inside a module, with the path of the module in its model.
+    #[error("{path}: {source}")]
+    In { path: String, source: Box<Error> },
     /// A failed operation of the operating system on a file.
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -123,7 +126,12 @@ mod tests {
 
     #[test]
     fn messages_name_operation_operands_and_values() {
-        let cases: [(Error, &str); 15] = [
+        let bad_dim = Error::DimOutOfRange { op: "sum", dim: -3, rank: 2 };
+        let cases: [(Error, &str); 16] = [
+            (
+                Error::In { path: "encoder.2".into(), source: Box::new(bad_dim) },
+                "encoder.2: sum: dim -3 is out of range for rank 2",
+            ),
             (
                 Error::ShapeMismatch { op: "add", lhs: vec![2, 3], rhs: vec![4] },
                 "add: shapes do not match: [2, 3] and [4]",

@@ -26,11 +26,13 @@ pub struct AttentionOptions<T: Float> {
     pub causal: bool,
     /// The factor of the scores; 1/√E where `None`.
     pub scale: Option<f64>,
+    /// The share of the softmax that is set to 0 in training, as [`Var::dropout`] does.
+    pub dropout: f64,
 }
 
 impl<T: Float> Default for AttentionOptions<T> {
     fn default() -> Self {
-        AttentionOptions { mask: None, causal: false, scale: None }
+        AttentionOptions { mask: None, causal: false, scale: None, dropout: 0.0 }
     }
 }
 
@@ -47,14 +49,14 @@ impl<T: Float> Var<T> {
     /// # Gradient
     /// With `P` the softmax, `G` the gradient of the output, and `dZ = P·(G·vᵀ − Σ P·(G·vᵀ))`:
     /// `dq = scale·dZ·k`, `dk = scale·dZᵀ·q`, `dv = Pᵀ·G`, and dZ for a mask that is added. Saves q, k, v
-    /// and P, which is `[.., L, S]`. Any order.
+    /// and P, which is `[.., L, S]`. Any order. With dropout P is the softmax times its mask.
     ///
     /// # Numerics
     /// q is scaled before the product. The softmax subtracts the maximum of its row.
     ///
     /// # Errors
     /// [`Error::RankMismatch`] below rank 2; [`Error::InnerDimensions`] if q and k differ in E, or k
-    /// and v in S; [`Error::ShapeMismatch`] if leading dims do not broadcast, or a mask does not broadcast
+    /// and v in S; [`Error::InvalidArgument`] for `dropout` outside [0, 1]; [`Error::ShapeMismatch`] if leading dims do not broadcast, or a mask does not broadcast
     /// to the scores.
     ///
     /// # Examples
@@ -69,8 +71,8 @@ impl<T: Float> Var<T> {
     /// ```
     ///
     /// # Reference
-    /// `torch.nn.functional.scaled_dot_product_attention`, without dropout; unlike it, `causal` and a
-    /// mask may be given together. Vaswani et al., arXiv 1706.03762.
+    /// `torch.nn.functional.scaled_dot_product_attention`; unlike it, `causal` and a mask may be given
+    /// together. Vaswani et al., arXiv 1706.03762.
     #[track_caller]
     pub fn scaled_dot_product_attention(
         &self,
@@ -111,7 +113,7 @@ impl<T: Float> Var<T> {
             }
         }
         // [..,L,S]·[..,S,D]
-        scores.masked_softmax(keep.as_ref())?.matmul(v)
+        scores.masked_softmax(keep.as_ref())?.dropout(options.dropout)?.matmul(v)
     }
 
     /// Softmax over the last dim of what `keep` leaves; 0 elsewhere, and in rows of nothing but −∞.
