@@ -60,7 +60,7 @@ fn as_function<M: Parameters, O: Into<Vec<Var<M::Elem>>>>(
     check: impl FnOnce(Function<'_, M::Elem>, &[Tensor<M::Elem>]) -> Result<GradcheckReport>,
 ) -> Result<GradcheckReport> {
     let (mut names, mut ids, mut before) = (vec![], vec![], vec![]);
-    for (name, p) in model.named_parameters().into_iter().filter(|(_, p)| !p.is_frozen()) {
+    for (name, p) in model.named_parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
         names.push(name);
         ids.push(p.id());
         before.push(p.value().clone());
@@ -90,7 +90,7 @@ fn as_function<M: Parameters, O: Into<Vec<Var<M::Elem>>>>(
 /// Gives the trainable parameters these values.
 fn set<M: Parameters>(model: &mut M, mut values: impl Iterator<Item = Tensor<M::Elem>>) {
     model.visit_mut(&mut Visitor::new(&mut |_: &str, p: &mut Parameter<M::Elem>| {
-        if !p.is_frozen()
+        if p.is_trainable()
             && let Some(value) = values.next()
         {
             *p.value_mut() = value;

@@ -10,10 +10,13 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use crate::files::{io_error, write_atomically};
 use crate::parameters::{Parameter, Parameters, Visitor};
 
-/// The values of all parameters by path. Nothing is copied.
+/// The values of all parameters and buffers by path. Nothing is copied.
 pub fn state_dict<M: Parameters + ?Sized>(model: &M) -> BTreeMap<String, Tensor<M::Elem>> {
-    let named = model.named_parameters();
-    named.into_iter().map(|(name, p)| (name, p.value().clone())).collect()
+    let mut state = BTreeMap::new();
+    model.visit(&mut Visitor::new(&mut |path: &str, p: &Parameter<M::Elem>| {
+        state.insert(path.to_owned(), p.value().clone());
+    }));
+    state
 }
 
 /// Sets every parameter from `state`, which must have exactly the model's names and shapes.

@@ -40,7 +40,7 @@ pub struct Ema<T: Float> {
 
 impl<T: Float> Ema<T> {
     /// Averages of all parameters of a model, frozen ones too, which are the parameters' values until
-    /// the first update. PyTorch's default of `decay` is 0.999.
+    /// the first update. Buffers are not averaged: they are themselves averages. PyTorch's default of `decay` is 0.999.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless `decay` is in [0, 1].
@@ -136,30 +136,36 @@ impl<T: Float> Ema<T> {
             let value = reader.tensor(state, format!("module.{path}"), p.value().shape());
             averages.extend(value.map(|value| (p.id(), value.clone())));
         }
+        for (path, p) in model.named_buffers() {
+            reader.tensor(state, format!("module.{path}"), p.value().shape());
+        }
         reader.finish("load_state_dict", state.tensors.keys())?;
         (self.averages, self.n_averaged) = (averages, n_averaged);
         Ok(())
     }
 
+    /// The averages, and the buffers as they are.
     fn named(&self, model: &dyn Parameters<Elem = T>) -> Result<BTreeMap<String, Tensor<T>>> {
         self.check(model)?;
-        let of =
-            |(path, p): (String, &Parameter<T>)| Some((path, self.averages.get(&p.id())?.clone()));
-        Ok(model.named_parameters().into_iter().filter_map(of).collect())
+        let mut state = crate::state_dict::state_dict(model);
+        for (path, p) in model.named_parameters() {
+            state.extend(self.averages.get(&p.id()).map(|average| (path, average.clone())));
+        }
+        Ok(state)
     }
 
     /// Whether these are averages of the model's parameters.
     fn check(&self, model: &dyn Parameters<Elem = T>) -> Result<()> {
         let op = "Ema";
         let (mut all, mut found, mut misfit) = (0, 0, None);
-        model.visit(&mut Visitor::new(&mut |_: &str, p: &Parameter<T>| {
+        for (_, p) in model.named_parameters() {
             all += 1;
-            let Some(average) = self.averages.get(&p.id()) else { return };
+            let Some(average) = self.averages.get(&p.id()) else { continue };
             found += 1;
             if average.shape() != p.value().shape() {
                 misfit = Some((average.shape().to_vec(), p.value().shape().to_vec()));
             }
-        }));
+        }
         if found < all || found < self.averages.len() {
             let averages = self.averages.len();
             let reason =

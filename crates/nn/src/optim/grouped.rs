@@ -146,7 +146,7 @@ impl<R: Rule, T: Float> Grouped<R, T> {
         let mut check = |path: &str, p: &Parameter<T>| {
             let (id, shape) = (p.id(), p.value().shape());
             found += usize::from(self.members.contains_key(&id));
-            let Some(group) = self.group_of(id).filter(|_| !p.is_frozen()) else { return };
+            let Some(group) = self.group_of(id).filter(|_| p.is_trainable()) else { return };
             if let Some(reason) = R::refuses(shape) {
                 refused.push((reason, format!("{path} has shape {shape:?}")));
             }
@@ -205,7 +205,8 @@ impl<R: Rule, T: Float> Optimizer<T> for Grouped<R, T> {
         };
         let mut failed = None;
         model.visit_mut(&mut Visitor::new(&mut |_: &str, p: &mut Parameter<T>| {
-            let Some(group) = self.group_of(p.id()).filter(|_| !p.is_frozen()) else { return };
+            p.update_buffer(gradients);
+            let Some(group) = self.group_of(p.id()).filter(|_| p.is_trainable()) else { return };
             let Some(gradient) = gradients.parameter(p.id()).map(Tensor::contiguous) else {
                 return;
             };

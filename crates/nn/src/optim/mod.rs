@@ -40,7 +40,8 @@ pub use state::StateDict;
 
 /// Updates parameters from their gradients.
 pub trait Optimizer<T: Float>: ParamGroups {
-    /// Updates every parameter of `model` that is not frozen.
+    /// Updates every parameter of `model` that is not frozen, and puts the buffers' new values in
+    /// place that the forward pass left.
     ///
     /// # Errors
     /// [`Error::MissingGradient`], naming the parameters that received none, and

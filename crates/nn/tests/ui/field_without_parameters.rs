@@ -1,0 +1,9 @@
+use nn::prelude::*;
+
+#[derive(Parameters)]
+struct Model {
+    layer: Linear<f32>,
+    heads: usize,
+}
+
+fn main() {}
