@@ -29,9 +29,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// What `#[derive(Parameters)]` writes begins with `::nn`, also in here.
+extern crate self as nn;
+
 pub mod data;
 mod files;
 mod gradcheck;
+pub mod init;
 mod losses;
 pub mod metrics;
 mod modules;
@@ -39,6 +43,7 @@ pub mod optim;
 mod parameters;
 pub mod reference;
 mod state_dict;
+mod summary;
 
 pub use autograd::{self, Error, Result};
 pub use files::write_atomically;
@@ -48,26 +53,47 @@ pub use losses::{
     HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, Loss, MSELoss, NLLLoss, NLLLossOptions,
     PolyLoss, RegressionLoss, SigmoidFocalLoss, SmoothL1Loss, Values,
 };
-pub use modules::{Linear, LogSoftmax, Module, ReLU, Sequential, Softmax, Tanh};
+pub use modules::{
+    Activation, At, Attend, AvgPool1d, AvgPool2d, BatchNorm, BatchNorm1d, BatchNorm2d,
+    BatchNormOptions, CELU, Conv, Conv1d, Conv2d, Dropout, Dropout1d, Dropout2d, ELU, Embedding,
+    Flatten, GELU, GELUTanh, GLU, GRU, GroupNorm, Hardshrink, Hardsigmoid, Hardswish, Hardtanh,
+    LSTM, LayerNorm, LeakyReLU, Linear, LogSigmoid, LogSoftmax, MaxPool1d, MaxPool2d, Mish, Module,
+    MultiheadAttention, MultiheadAttentionOptions, NormOptions, PReLU, RMSNorm, ReLU, ReLU6,
+    RecurrentOptions, SELU, Sequential, SiLU, Sigmoid, Softmax, Softmin, Softplus, Softshrink,
+    Softsign, Tanh, Tanhshrink, Threshold, TransformerEncoder, TransformerEncoderLayer,
+    TransformerEncoderLayerOptions,
+};
 pub use parameters::{Parameter, Parameters, Visitor};
 pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_dict};
+pub use summary::Summary;
 
 /// Everything a training program starts with.
 pub mod prelude {
     pub use crate::data::{Batches, stratified_split};
     pub use crate::metrics::{ConfusionMatrix, accuracy};
+    pub use crate::modules::{
+        Activation, At, Attend, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormOptions,
+        CELU, Conv1d, Conv2d, Dropout, Dropout1d, Dropout2d, ELU, Embedding, Flatten, GELU,
+        GELUTanh, GLU, GRU, GroupNorm, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LSTM,
+        LayerNorm, LeakyReLU, Linear, LogSigmoid, LogSoftmax, MaxPool1d, MaxPool2d, Mish, Module,
+        MultiheadAttention, MultiheadAttentionOptions, NormOptions, PReLU, RMSNorm, ReLU, ReLU6,
+        RecurrentOptions, SELU, Sequential, SiLU, Sigmoid, Softmax, Softmin, Softplus, Softshrink,
+        Softsign, Tanh, Tanhshrink, Threshold, TransformerEncoder, TransformerEncoderLayer,
+        TransformerEncoderLayerOptions,
+    };
     pub use crate::optim::lr_scheduler::{CosineAnnealingLR, LRScheduler, LinearLR, SequentialLR};
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
         BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss,
-        FocalLoss, HuberLoss, KLDivLoss, L1Loss, Linear, LinearCrossEntropyLoss, LogSoftmax, Loss,
-        MSELoss, Module, NLLLoss, NLLLossOptions, Parameter, Parameters, PolyLoss, ReLU,
-        RegressionLoss, Sequential, SigmoidFocalLoss, SmoothL1Loss, Softmax, Tanh,
-        gradcheck_module, gradgradcheck_module, load_safetensors, save_safetensors,
+        FocalLoss, HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, Loss, MSELoss, NLLLoss,
+        NLLLossOptions, Parameter, Parameters, PolyLoss, RegressionLoss, SigmoidFocalLoss,
+        SmoothL1Loss, Summary, gradcheck_module, gradgradcheck_module, load_safetensors,
+        save_safetensors,
     };
     pub use autograd::{
-        BatchWeights, BinaryOptions, ClassLoss, EmptyMean, Error, Float, Generator,
-        GradcheckOptions, Gradients, KlReduction, LinearCrossEntropyOptions, Reduction, Result,
-        Tape, Target, Tensor, Var, gradcheck, gradgradcheck,
+        AttentionMask, AttentionOptions, AvgPoolOptions, BatchWeights, BinaryOptions, ClassLoss,
+        ConvOptions, EmptyMean, Error, Float, Generator, GradcheckOptions, Gradients, KlReduction,
+        LinearCrossEntropyOptions, MaxPoolOptions, Reduction, Result, Tape, Target, Tensor, Var,
+        gradcheck, gradgradcheck,
     };
 }
