@@ -132,7 +132,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     for step in 1..=args.steps {
         let loss = criterion.forward(&model.forward(&tape.constant(x.clone()))?, &y)?;
         optimizer.step(&mut model, &loss.backward()?)?;
-        scheduler.step(&mut optimizer);
+        scheduler.step(&mut optimizer)?;
         match &bar {
             Some(bar) => bar.inc(1),
             None if step % (args.steps / 10).max(1) == 0 => {

@@ -71,7 +71,7 @@ fn train(
     for _ in 0..args.steps {
         let grads = loss(model, &tape)?.backward()?;
         optimizer.step(model, &grads)?;
-        scheduler.step(&mut optimizer);
+        scheduler.step(&mut optimizer)?;
         bar.inc(1);
         if STOP.load(Ordering::Relaxed) {
             return Ok(false);

@@ -103,7 +103,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         let logits = model.forward(&tape.constant(train.0.clone()))?;
         let loss = criterion.forward(&logits, &train.1)?;
         optimizer.step(&mut model, &loss.backward()?)?;
-        scheduler.step(&mut optimizer);
+        scheduler.step(&mut optimizer)?;
         match &bar {
             Some(bar) => bar.inc(1),
             None if step % (args.steps / 10).max(1) == 0 => {
