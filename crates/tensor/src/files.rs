@@ -28,14 +28,34 @@ pub fn io_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    write_atomically_with(path.as_ref(), |file| file.write_all(bytes))
+    write_atomically_with(path, |file| file.write_all(bytes))
 }
 
-/// [`write_atomically`] of what `write` puts into the temporary file.
-pub(crate) fn write_atomically_with(
-    path: &Path,
+/// [`write_atomically`] of what `write` puts into the temporary file, piece by piece. A buffer of its own
+/// is `write`'s to flush.
+///
+/// # Errors
+/// [`Error::Io`], that of `write` too; `path` is then as it was.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// let path = std::env::temp_dir().join(format!("tensor-doc-with-{}.txt", std::process::id()));
+/// tensor::files::write_atomically(&path, b"old")?;
+/// let failed = tensor::files::write_atomically_with(&path, |file| {
+///     file.write_all(b"ne")?;
+///     Err(std::io::Error::other("the disk is full"))
+/// });
+/// assert!(failed.is_err());
+/// assert_eq!(std::fs::read(&path)?, b"old");
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write_atomically_with(
+    path: impl AsRef<Path>,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<()> {
+    let path = path.as_ref();
     // Counted, so that two threads that write to one path do not share a temporary file.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -48,7 +68,8 @@ pub(crate) fn write_atomically_with(
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         // The rename itself is durable once its directory is; not every system can sync one.
-        if let Some(Ok(directory)) = path.parent().map(File::open) {
+        let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
+        if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
             let _ = directory.sync_all();
         }
         Ok(())

@@ -114,7 +114,7 @@ pub fn from_bytes(mut bytes: &[u8]) -> Result<Array> {
 /// ```
 pub fn write<T: Element>(path: impl AsRef<Path>, tensor: &Tensor<T>) -> Result<()> {
     let header = header_of("npy::write", tensor)?;
-    write_atomically_with(path.as_ref(), |file| write_parts(file, &header, tensor))
+    write_atomically_with(path, |file| write_parts(file, &header, tensor))
 }
 
 /// The content of the file that [`write()`] writes.

@@ -99,7 +99,7 @@ pub fn write<N: AsRef<str>, A: Into<Array>>(
         }
         entries.push((format!("{name}{EXTENSION}"), array.header("npz::write")?, array));
     }
-    write_atomically_with(path.as_ref(), |file| {
+    write_atomically_with(path, |file| {
         let mut archive = ZipWriter::new(BufWriter::new(file));
         for (name, header, array) in &entries {
             // Room for sizes of 64 bits, as NumPy leaves it: how small it gets is not known yet.
