@@ -44,9 +44,10 @@ mod parameters;
 pub mod reference;
 mod state_dict;
 mod summary;
+mod tensor_file;
 
 pub use autograd::{self, Error, Result};
-pub use files::write_atomically;
+pub use files::{write_atomically, write_atomically_with};
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
 pub use losses::{
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss, FocalLoss,
@@ -64,7 +65,10 @@ pub use modules::{
     TransformerEncoderLayerOptions,
 };
 pub use parameters::{Parameter, Parameters, Visitor};
-pub use state_dict::{load_safetensors, load_state_dict, save_safetensors, state_dict};
+pub use state_dict::{
+    LoadOptions, LoadReport, Mismatch, load_safetensors, load_safetensors_with, load_state_dict,
+    load_state_dict_with, save_safetensors, state_dict,
+};
 pub use summary::Summary;
 
 /// Everything a training program starts with.

@@ -8,7 +8,7 @@ use autograd::{Error, Float, Result, Tensor};
 use super::grouped::Kept;
 use super::{Field, Grouped, Rule};
 use crate::parameters::{Parameter, Parameters, Visitor};
-use crate::state_dict::{Entry, read, tensor, write};
+use crate::tensor_file::{Entry, TensorView, read, tensor, write};
 
 /// Named tensors and numbers. Numbers stay `f64` whatever the tensors are, so that nothing is rounded.
 ///
@@ -82,11 +82,7 @@ impl<T: Float> StateDict<T> {
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] if the names are none of the format's.
     pub fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<()> {
-        let tensors = self.tensors.iter().map(|(name, x)| Entry::new(name.clone(), x));
-        let number = |(name, &x): (&String, &f64)| {
-            Entry::new(format!("{NUMBERS}{name}"), &Tensor::scalar(x))
-        };
-        write(path.as_ref(), tensors.chain(self.numbers.iter().map(number)).collect())
+        write(path.as_ref(), self.entries().collect())
     }
 
     /// The state that [`StateDict::save_safetensors`] saved, bit for bit.
@@ -94,19 +90,31 @@ impl<T: Float> StateDict<T> {
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for a file that is not safetensors or has other element types.
     pub fn load_safetensors(path: impl AsRef<Path>) -> Result<Self> {
-        let mut state = StateDict::default();
-        read(path.as_ref(), |name, view| {
-            match name.strip_prefix(NUMBERS) {
-                None => drop(state.tensors.insert(name.to_owned(), tensor(name, view)?)),
-                Some(number) => {
-                    let value = tensor::<f64>(name, view)?;
-                    let value = value.item().map_err(|e| format!("{name}: {e}"))?;
-                    state.numbers.insert(number.to_owned(), value);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(state)
+        read(path.as_ref(), |file| {
+            let mut state = StateDict::default();
+            file.tensors.iter().try_for_each(|(name, view)| state.take(name, view))?;
+            Ok(state)
+        })
+    }
+
+    /// What [`StateDict::save_safetensors`] writes.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let tensors = self.tensors.iter().map(|(name, x)| Entry::new(name.clone(), x));
+        let number = |(name, &x): (&String, &f64)| {
+            Entry::new(format!("{NUMBERS}{name}"), &Tensor::scalar(x))
+        };
+        tensors.chain(self.numbers.iter().map(number))
+    }
+
+    /// Puts in what a file calls `name`, or says why that is no tensor of this type, or no number.
+    pub(crate) fn take(&mut self, name: &str, view: &TensorView<'_>) -> Result<(), String> {
+        let Some(number) = name.strip_prefix(NUMBERS) else {
+            self.tensors.insert(name.to_owned(), tensor(name, view)?);
+            return Ok(());
+        };
+        let value = tensor::<f64>(name, view)?.item().map_err(|e| format!("{name}: {e}"))?;
+        self.numbers.insert(number.to_owned(), value);
+        Ok(())
     }
 }
 
