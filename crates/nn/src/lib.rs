@@ -32,6 +32,7 @@
 // What `#[derive(Parameters)]` writes begins with `::nn`, also in here.
 extern crate self as nn;
 
+mod checkpoint;
 pub mod data;
 mod files;
 mod gradcheck;
@@ -47,6 +48,7 @@ mod summary;
 mod tensor_file;
 
 pub use autograd::{self, Error, Result};
+pub use checkpoint::{Checkpoint, Position};
 pub use files::{write_atomically, write_atomically_with};
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
 pub use losses::{

@@ -66,6 +66,59 @@ impl<S: Schedule + ?Sized> Schedule for Box<S> {
     }
 }
 
+/// A scheduler whose state a [`Checkpoint`](crate::Checkpoint) holds.
+///
+/// # Examples
+/// ```
+/// use nn::optim::lr_scheduler::{LRScheduler, Resumable, StepLR};
+/// use nn::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut sgd = Sgd::<f32>::new(SgdOptions { lr: 1.0, ..Default::default() })?;
+/// let scheduler = LRScheduler::new(&mut sgd, StepLR::new(1, 0.5)?)?;
+/// let scheduler: &dyn Resumable = &scheduler;
+/// assert_eq!(scheduler.state()["last_epoch"], 0.0);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Resumable {
+    /// The scheduler's `state_dict`.
+    fn state(&self) -> BTreeMap<String, f64>;
+
+    /// The scheduler's `load_state_dict`, and what follows from it for the optimiser's rates.
+    ///
+    /// # Errors
+    /// Those of `load_state_dict`; scheduler and optimiser are then as they were.
+    fn resume(
+        &mut self,
+        optimizer: &mut dyn ParamGroups,
+        state: &BTreeMap<String, f64>,
+    ) -> Result<()>;
+}
+
+impl<S: Schedule> Resumable for LRScheduler<S> {
+    fn state(&self) -> BTreeMap<String, f64> {
+        self.state_dict()
+    }
+
+    fn resume(
+        &mut self,
+        optimizer: &mut dyn ParamGroups,
+        state: &BTreeMap<String, f64>,
+    ) -> Result<()> {
+        self.load_state_dict(optimizer, state)
+    }
+}
+
+impl Resumable for ReduceLROnPlateau {
+    fn state(&self) -> BTreeMap<String, f64> {
+        self.state_dict()
+    }
+
+    fn resume(&mut self, _: &mut dyn ParamGroups, state: &BTreeMap<String, f64>) -> Result<()> {
+        self.load_state_dict(state)
+    }
+}
+
 /// Sets the learning rates of an optimiser along a [`Schedule`]. `torch.optim.lr_scheduler.LRScheduler`.
 ///
 /// The rate is computed from the step alone and not from the rate before it, as PyTorch does in most
