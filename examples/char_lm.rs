@@ -4,7 +4,6 @@
 //! `--text FILE` takes another text, `--help` lists the options. The last layer and the loss are one module,
 //! which never holds the logits.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use nn::Visitor;
 use nn::autograd::AttentionOptions;
+use nn::data::{Characters, Passages};
 use nn::prelude::*;
 
 /// Train a small transformer on the characters of a text.
@@ -132,28 +132,20 @@ fn run(args: &Args) -> Result<ExitCode> {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|source| Error::Io { path: path.clone(), source })?,
     };
-    let vocabulary: Vec<char> = text.chars().collect::<BTreeSet<_>>().into_iter().collect();
-    let code = |c: char| vocabulary.binary_search(&c).unwrap_or(0) as i64;
-    let codes: Vec<i64> = text.chars().map(code).collect();
-    let (training, validation) = codes.split_at(codes.len() - codes.len() / 10);
-    if validation.len() <= CONTEXT {
+    let characters = Characters::new(&text);
+    let codes = characters.encode(&text)?;
+    let (n, held_out) = (codes.numel(), codes.numel() / 10);
+    if held_out <= CONTEXT {
         let reason = format!("needs more than {} characters", 10 * CONTEXT);
         return Err(Error::InvalidArgument { op: "char_lm", name: "text", reason });
     }
+    let part = |from, length| Passages::new(codes.narrow(0, from, length)?, CONTEXT);
+    let (training, validation) = (part(0, n - held_out)?, part(n - held_out, held_out)?);
     let (mut rng, mut order) =
         (Generator::with_stream(args.seed, 0), Generator::with_stream(args.seed, 1));
-    let mut model = Model::new(vocabulary.len(), &mut rng)?;
-    let (parameters, different) = (model.parameter_count(), vocabulary.len());
-    println!("{parameters} parameters, {} characters, {different} different", codes.len());
-    // Random passages, and what follows each of their characters.
-    let passages = |from: &[i64], rng: &mut Generator| -> Result<(Tensor<i64>, Tensor<i64>)> {
-        let starts = Tensor::randint(0, (from.len() - CONTEXT) as i64, [BATCH], rng)?.to_vec();
-        let shifted = |by: usize| {
-            let rows = starts.iter().flat_map(|&s| &from[s as usize + by..][..CONTEXT]);
-            Tensor::from_vec(rows.copied().collect(), [BATCH, CONTEXT])
-        };
-        Ok((shifted(0)?, shifted(1)?))
-    };
+    let mut model = Model::new(characters.len(), &mut rng)?;
+    let (parameters, different) = (model.parameter_count(), characters.len());
+    println!("{parameters} parameters, {n} characters, {different} different");
     let mut optimizer =
         AdamW::new(AdamOptions { lr: args.lr, weight_decay: 0.01, ..Default::default() })?;
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
@@ -162,7 +154,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     for step in 1..=args.steps {
         let done = f64::from(step - 1) / f64::from(args.steps);
         optimizer.set_lr(args.lr * (0.5 + 0.5 * (std::f64::consts::PI * done).cos()));
-        let (x, y) = passages(training, &mut order)?;
+        let (x, y) = training.random(BATCH, &mut order)?;
         let x = model.features(&x, &tape.constant(Tensor::scalar(0.0)))?;
         let found = model.head.detailed(&x, &y, None)?;
         optimizer.step(&mut model, &found.loss.backward()?)?;
@@ -177,12 +169,12 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     let nowhere = Var::constant(Tensor::scalar(0.0));
-    let of = |part: &[i64]| -> Result<f64> {
-        let (x, y) = passages(part, &mut Generator::new(args.seed))?;
+    let of = |part: &Passages| -> Result<f64> {
+        let (x, y) = part.random(BATCH, &mut Generator::new(args.seed))?;
         Ok(f64::from(model.head.forward(&model.features(&x, &nowhere)?, &y)?.item()?))
     };
-    let (seen, unseen) = (of(training)?, of(validation)?);
-    let mut written: Vec<i64> = training[..CONTEXT.min(16)].to_vec();
+    let (seen, unseen) = (of(&training)?, of(&validation)?);
+    let mut written = codes.narrow(0, 0, CONTEXT.min(16))?.to_vec();
     for _ in 0..args.sample {
         let past = &written[written.len().saturating_sub(CONTEXT)..];
         let x = model.features(&Tensor::from_slice(past, [1, past.len()])?, &nowhere)?;
@@ -194,7 +186,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         });
         written.push((next.count().min(p.len() - 1)) as i64);
     }
-    let sample: String = written.iter().map(|&c| vocabulary[c as usize]).collect();
+    let sample = characters.decode(&Tensor::from_slice(&written, [written.len()])?)?;
     let (seen, unseen) = (seen.exp(), unseen.exp());
     println!("\n{sample}\n\nperplexity {seen:.2} of the training part, {unseen:.2} of the rest");
     Ok(ExitCode::from(if STOP.load(Ordering::Relaxed) { 130 } else { 0 }))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use nn::data::{Mnist, read_csv};
+use nn::data::{Augment, GaussianNoise, Mnist, read_csv};
 use nn::prelude::*;
 use nn::write_atomically;
 use plotters::prelude::*;
@@ -44,7 +44,7 @@ struct Args {
     /// Standard deviation of the noise added to the pixels (of [0, 1]) while training.
     #[arg(long, default_value_t = 0.05)]
     noise: f64,
-    /// Decides the split, the first weights and the order of the rows.
+    /// Decides the split, the first weights, the order of the rows and the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Directory for weights.safetensors and curve.svg.
@@ -97,7 +97,13 @@ fn run(args: &Args) -> Result<ExitCode> {
     let weights = prepare_output(&args.out)?;
     let (train, test) = load(args)?;
     let inputs = train.0.shape()[1];
-    let train = Batches::new(train.0, train.1, args.batch_size)?;
+    let noise = GaussianNoise::new(args.noise)?;
+    // Fresh noise at every step keeps the model from learning single pixels by heart.
+    let train = TensorDataset::new(train.0, train.1)?
+        .map(move |(x, y), generator| Ok((noise.apply(x, generator)?, y)));
+    let options =
+        DataLoaderOptions { batch_size: args.batch_size, seed: args.seed, ..Default::default() };
+    let train = DataLoader::new(train, options)?;
 
     let mut rng = Generator::with_stream(args.seed, 1);
     let mut model = Sequential::new()
@@ -109,24 +115,24 @@ fn run(args: &Args) -> Result<ExitCode> {
     say(format_args!(
         "{inputs}-128-64-{CLASSES}: {} parameters, {} training rows, {} test rows, seed {}",
         model.parameter_count(),
-        train.rows(),
+        train.dataset().len(),
         test.1.numel(),
         args.seed
     ));
 
     let stop = stop_on_interrupt();
     let progress = Progress::new(args.epochs);
-    let steps = args.epochs as usize * train.iter().len();
+    let steps = args.epochs as usize * train.len();
     let (mut step, mut history, mut training_time) = (0, Vec::new(), Duration::ZERO);
     let mut rows_seen = 0;
     let tape = Tape::new();
     'training: for epoch in 1..=args.epochs {
         let started = Instant::now();
         let (mut loss_sum, mut correct, mut rows) = (0.0, 0.0, 0);
-        for (x, y) in train.shuffled(&mut rng) {
+        for batch in train.epoch(epoch.into()) {
+            let (x, y) = batch?;
             optimizer.set_lr(args.lr * cosine(step, steps));
             step += 1;
-            let x = add_noise(x, args.noise, &mut rng)?;
             let logits = model.forward(&tape.constant(x))?;
             let loss = criterion.forward(&logits, &y)?;
             let grads = loss.backward()?;
@@ -229,15 +235,6 @@ fn load(args: &Args) -> Result<(Rows, Rows)> {
         return Err(Error::Format { path: source.into(), reason });
     }
     Ok((train, test))
-}
-
-/// Fresh noise at every step keeps the model from learning single pixels by heart.
-fn add_noise(x: Tensor<f32>, deviation: f64, rng: &mut Generator) -> Result<Tensor<f32>> {
-    if deviation == 0.0 {
-        return Ok(x);
-    }
-    let noise = Tensor::<f32>::randn(x.shape(), rng)?;
-    Ok(x + noise * deviation as f32)
 }
 
 /// From 1 at the first step to 0 after the last.

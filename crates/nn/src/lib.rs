@@ -75,7 +75,9 @@ pub use summary::Summary;
 
 /// Everything a training program starts with.
 pub mod prelude {
-    pub use crate::data::{Batches, stratified_split};
+    pub use crate::data::{
+        DataLoader, DataLoaderOptions, Dataset, TensorDataset, stratified_split,
+    };
     pub use crate::metrics::{ConfusionMatrix, accuracy};
     pub use crate::modules::{
         Activation, At, Attend, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormOptions,

@@ -94,6 +94,9 @@ pub enum Error {
     /// Parameters that a step should update but that received no gradient.
     #[error("{op}: no gradient for {}", .parameters.join(", "))]
     MissingGradient { op: &'static str, parameters: Vec<String> },
+    /// A panic on a thread that works for the caller.
+    #[error("{op}: a worker panicked: {message}")]
+    Panicked { op: &'static str, message: String },
     /// Named tensors that do not fit the model they are loaded into.
     #[error("{op}: {reason}")]
     StateDict { op: &'static str, reason: String },
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn messages_name_operation_operands_and_values() {
         let bad_dim = Error::DimOutOfRange { op: "sum", dim: -3, rank: 2 };
-        let cases: [(Error, &str); 16] = [
+        let cases: [(Error, &str); 17] = [
             (
                 Error::In { path: "encoder.2".into(), source: Box::new(bad_dim) },
                 "encoder.2: sum: dim -3 is out of range for rank 2",
@@ -177,6 +180,10 @@ mod tests {
             (
                 Error::MissingGradient { op: "step", parameters: vec!["0.weight".into()] },
                 "step: no gradient for 0.weight",
+            ),
+            (
+                Error::Panicked { op: "DataLoader", message: "index out of bounds".into() },
+                "DataLoader: a worker panicked: index out of bounds",
             ),
             (
                 Error::Cell {
