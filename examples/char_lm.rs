@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use nn::Visitor;
-use nn::autograd::AttentionOptions;
 use nn::data::{Characters, Passages};
 use nn::prelude::*;
 
@@ -29,6 +27,9 @@ struct Args {
     /// Largest learning rate; it falls to 0 along a cosine.
     #[arg(long, default_value_t = 0.003)]
     lr: f64,
+    /// Share of the features that is dropped in training.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     /// Characters to write at the end.
     #[arg(long, default_value_t = 400)]
     sample: usize,
@@ -46,84 +47,52 @@ const LAYERS: usize = 2;
 /// Set by Ctrl-C: what was learnt so far is shown.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+#[derive(Parameters)]
 struct Model {
-    characters: Parameter<f32>,
-    positions: Parameter<f32>,
-    /// Attention (in, out) and a perceptron (up, down).
-    blocks: Vec<[Linear<f32>; 4]>,
+    characters: Embedding<f32>,
+    positions: Embedding<f32>,
+    encoder: TransformerEncoder<f32>,
     head: LinearCrossEntropyLoss<f32>,
 }
 
-/// Attention and a perceptron, each on normalised input and added to it.
-fn block([qkv, out, up, down]: &[Linear<f32>; 4], x: &Var<f32>) -> Result<Var<f32>> {
-    let [n, length, _] = x.value().dims("block")?;
-    let heads = qkv.forward(&x.layer_norm(&[WIDTH], None, None, 1e-5)?)?;
-    let heads = heads.reshape([n, length, 3, HEADS, WIDTH / HEADS])?.permute(&[2, 0, 3, 1, 4])?;
-    let part = |i| heads.select(0, i);
-    let options = AttentionOptions { causal: true, ..Default::default() };
-    let y = part(0)?.scaled_dot_product_attention(&part(1)?, &part(2)?, &options)?;
-    let x = x + out.forward(&y.transpose(1, 2)?.reshape([n, length, WIDTH])?)?;
-    let y = up.forward(&x.layer_norm(&[WIDTH], None, None, 1e-5)?)?.gelu();
-    Ok(&x + down.forward(&y)?)
-}
-
 impl Model {
-    fn new(vocabulary: usize, rng: &mut Generator) -> Result<Self> {
-        let table = |rows: usize, rng: &mut Generator| -> Result<Parameter<f32>> {
-            Ok(Parameter::new(Tensor::randn([rows, WIDTH], rng)? * 0.1))
+    fn new(vocabulary: usize, dropout: f64, rng: &mut Generator) -> Result<Self> {
+        let options = TransformerEncoderLayerOptions {
+            dim_feedforward: 4 * WIDTH,
+            activation: Activation::GELU,
+            norm_first: true,
+            dropout,
+            ..Default::default()
         };
-        let (characters, positions) = (table(vocabulary, rng)?, table(CONTEXT, rng)?);
-        let mut blocks = Vec::new();
-        for _ in 0..LAYERS {
-            let mut layer = |from, to| Linear::new(from * WIDTH, to * WIDTH, rng);
-            blocks.push([layer(1, 3)?, layer(1, 1)?, layer(1, 4)?, layer(4, 1)?]);
-        }
+        let table = |rows: usize, rng: &mut Generator| -> Result<Embedding<f32>> {
+            let mut table = Embedding::new(rows, WIDTH, rng)?;
+            *table.weight.value_mut() = table.weight.value() * 0.1;
+            Ok(table)
+        };
         let last = Linear::new(WIDTH, vocabulary, rng)?;
-        let head = LinearCrossEntropyLoss::new(last, Default::default())?;
-        Ok(Model { characters, positions, blocks, head })
+        Ok(Model {
+            characters: table(vocabulary, rng)?,
+            positions: table(CONTEXT, rng)?,
+            encoder: TransformerEncoder::new(LAYERS, WIDTH, HEADS, options, rng)?,
+            head: LinearCrossEntropyLoss::new(last, Default::default())?,
+        })
     }
 
-    /// Features of each character; recorded on the tape of `on`, if it has one.
-    fn features(&self, text: &Tensor<i64>, on: &Var<f32>) -> Result<Var<f32>> {
+    /// Features of each character, which see those before it; recorded where there is a tape.
+    fn features(&self, text: &Tensor<i64>, tape: Option<&Tape<f32>>) -> Result<Var<f32>> {
         let [_, length] = text.dims("features")?;
         let places = Tensor::from_vec((0..length as i64).collect(), [length])?;
-        let x = self.characters.bind_like(on).embedding(text, None)?
-            + self.positions.bind_like(on).embedding(&places, None)?;
-        let x = self.blocks.iter().try_fold(x, |x, layers| block(layers, &x))?;
-        x.layer_norm(&[WIDTH], None, None, 1e-5)
-    }
-}
-
-impl Parameters for Model {
-    type Elem = f32;
-
-    fn visit<'a>(&'a self, v: &mut Visitor<'_, &'a Parameter<f32>>) {
-        v.parameter("characters", &self.characters);
-        v.parameter("positions", &self.positions);
-        for (i, layer) in self.blocks.iter().flatten().enumerate() {
-            v.scope(&format!("layers.{i}"), |v| layer.visit(v));
-        }
-        v.scope("head", |v| self.head.visit(v));
-    }
-
-    fn visit_mut<'a>(&'a mut self, v: &mut Visitor<'_, &'a mut Parameter<f32>>) {
-        v.parameter("characters", &mut self.characters);
-        v.parameter("positions", &mut self.positions);
-        for (i, layer) in self.blocks.iter_mut().flatten().enumerate() {
-            v.scope(&format!("layers.{i}"), |v| layer.visit_mut(v));
-        }
-        v.scope("head", |v| self.head.visit_mut(v));
+        let x = self.characters.forward(text, tape)?;
+        let x = x.checked_add(&self.positions.forward(&places, tape).at("positions")?)?;
+        self.encoder.encode(&x, &Attend::causal()).at("encoder")
     }
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    run(&Args::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
@@ -143,21 +112,22 @@ fn run(args: &Args) -> Result<ExitCode> {
     let (training, validation) = (part(0, n - held_out)?, part(n - held_out, held_out)?);
     let (mut rng, mut order) =
         (Generator::with_stream(args.seed, 0), Generator::with_stream(args.seed, 1));
-    let mut model = Model::new(characters.len(), &mut rng)?;
-    let (parameters, different) = (model.parameter_count(), characters.len());
-    println!("{parameters} parameters, {n} characters, {different} different");
+    let mut model = Model::new(characters.len(), args.dropout, &mut rng)?;
+    let different = characters.len();
+    println!("{}\n{n} characters, {different} different", Summary::of(&model));
     let mut optimizer =
         AdamW::new(AdamOptions { lr: args.lr, weight_decay: 0.01, ..Default::default() })?;
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
     let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(args.steps.into()));
-    let tape = Tape::new();
+    let schedule = CosineAnnealingLR::new(args.steps.into(), 0.0)?;
+    let mut scheduler = LRScheduler::new(&mut optimizer, schedule)?;
+    let tape = Tape::training(args.seed);
     for step in 1..=args.steps {
-        let done = f64::from(step - 1) / f64::from(args.steps);
-        optimizer.set_lr(args.lr * (0.5 + 0.5 * (std::f64::consts::PI * done).cos()));
         let (x, y) = training.random(BATCH, &mut order)?;
-        let x = model.features(&x, &tape.constant(Tensor::scalar(0.0)))?;
+        let x = model.features(&x, Some(&tape))?;
         let found = model.head.detailed(&x, &y, None)?;
         optimizer.step(&mut model, &found.loss.backward()?)?;
+        scheduler.step(&mut optimizer)?;
         if let Some(bar) = &bar {
             bar.set_position(step.into());
         } else if step % (args.steps / 10).max(1) == 0 {
@@ -168,16 +138,15 @@ fn run(args: &Args) -> Result<ExitCode> {
             break;
         }
     }
-    let nowhere = Var::constant(Tensor::scalar(0.0));
     let of = |part: &Passages| -> Result<f64> {
         let (x, y) = part.random(BATCH, &mut Generator::new(args.seed))?;
-        Ok(f64::from(model.head.forward(&model.features(&x, &nowhere)?, &y)?.item()?))
+        Ok(f64::from(model.head.forward(&model.features(&x, None)?, &y)?.item()?))
     };
     let (seen, unseen) = (of(&training)?, of(&validation)?);
     let mut written = codes.narrow(0, 0, CONTEXT.min(16))?.to_vec();
     for _ in 0..args.sample {
         let past = &written[written.len().saturating_sub(CONTEXT)..];
-        let x = model.features(&Tensor::from_slice(past, [1, past.len()])?, &nowhere)?;
+        let x = model.features(&Tensor::from_slice(past, [1, past.len()])?, None)?;
         let p = model.head.logits(&x.select(1, -1)?)?.softmax(1)?.into_value().to_vec();
         let mut left = Tensor::<f32>::rand([1], &mut order)?.item()?;
         let next = p.iter().take_while(|&&p| {

@@ -75,7 +75,7 @@ struct Curve<T: Float> {
 
 impl<T: Float> Curve<T> {
     fn new(blocks: usize, rng: &mut Generator) -> Result<Self> {
-        let frequencies = Tensor::uniform([1, WIDTH / 2], 0.0, 25.0, rng)?;
+        let frequencies = Tensor::uniform([1, WIDTH / 2], 0.0, 20.0, rng)?;
         let blocks = (0..blocks).map(|_| Block::new(rng)).collect::<Result<_>>()?;
         let head = Linear::new(WIDTH, 1, rng)?;
         Ok(Curve { frequencies: Parameter::buffer(frequencies), blocks, head, scale: 1.0 })
@@ -117,13 +117,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let report = gradcheck_module(&mut double, &[points], forward, &Default::default())?;
     println!("{report}");
 
-    let n = 200;
+    let n = 400;
     let x = Tensor::uniform([n, 1], -2.0, 2.0, &mut rng)?;
     let noise = Tensor::<f32>::randn([n, 1], &mut rng)?.to_vec();
     let y = x.to_vec().iter().zip(noise).map(|(&x, noise)| target(x) + 0.05 * noise).collect();
     let y = Var::constant(Tensor::from_vec(y, [n, 1])?);
     let criterion = MSELoss::new(Reduction::Mean)?;
-    let mut optimizer = AdamW::new(AdamOptions { lr: 0.01, ..Default::default() })?;
+    let mut optimizer =
+        AdamW::new(AdamOptions { lr: 0.01, weight_decay: 0.1, ..Default::default() })?;
     let schedule = CosineAnnealingLR::new(args.steps.into(), 0.0)?;
     let mut scheduler = LRScheduler::new(&mut optimizer, schedule)?;
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
@@ -152,7 +153,10 @@ fn run(args: &Args) -> Result<ExitCode> {
     let points: Vec<(f32, f32)> = x.to_vec().into_iter().zip(y.value().to_vec()).collect();
     let picture = args.out.join("curve.svg");
     write_atomically(&picture, draw(&points, &grid, &fit).unwrap_or_default().as_bytes())?;
-    println!("wrote {}\nroot mean square from the curve without noise {error:.4}", picture.display());
+    println!(
+        "wrote {}\nroot mean square from the curve without noise {error:.4}",
+        picture.display()
+    );
     Ok(ExitCode::from(if STOP.load(Ordering::Relaxed) { 130 } else { 0 }))
 }
 

@@ -42,7 +42,8 @@ fn errors_name_the_layer() {
     model.layers.clear();
     let said = text(model.forward(&constant(&[3, 5, 4])));
     assert!(said.starts_with("norm: layer_norm: "), "{said}");
-    let inner = Sequential::new().append(Tanh::new()).append(Linear::new(2, 2, &mut rng()).unwrap());
+    let inner =
+        Sequential::new().append(Tanh::new()).append(Linear::new(2, 2, &mut rng()).unwrap());
     let model = Sequential::<f64>::new().append(inner);
     assert!(text(model.forward(&constant(&[1, 3]))).starts_with("0.1: linear: "));
 }
@@ -257,7 +258,10 @@ fn padding_rows_of_an_embedding_stay() {
     let y = table.forward(&Tensor::from([1_i64, 2, 1]), &tape).unwrap();
     assert_eq!(&y.value().to_vec()[..2], [0.0, 0.0]);
     let grads = y.sum().backward().unwrap();
-    Sgd::new(SgdOptions { lr: 1.0, ..Default::default() }).unwrap().step(&mut table, &grads).unwrap();
+    Sgd::new(SgdOptions { lr: 1.0, ..Default::default() })
+        .unwrap()
+        .step(&mut table, &grads)
+        .unwrap();
     assert_eq!(&table.weight.value().to_vec()[2..4], [0.0, 0.0]);
     let said = text(table.forward(&Tensor::from([4_i64]), None));
     assert!(said.contains("index 4 at position 0 is out of range for size 4"), "{said}");
