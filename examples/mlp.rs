@@ -15,8 +15,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use nn::data::{Augment, GaussianNoise, Mnist, read_csv};
 use nn::prelude::*;
-use nn::write_atomically;
-use plotters::prelude::*;
+use nn::{History, Panel};
 
 const PIXELS: usize = 64;
 const CLASSES: usize = 10;
@@ -77,13 +76,6 @@ fn main() -> ExitCode {
 
 type Rows = (Tensor<f32>, Tensor<i64>);
 
-/// One line of the curve.
-struct Epoch {
-    loss: f64,
-    train_accuracy: f64,
-    test_accuracy: f64,
-}
-
 fn run(args: &Args) -> Result<ExitCode> {
     // All that can be wrong with the options is found out before any work is done.
     let options =
@@ -123,7 +115,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let stop = stop_on_interrupt();
     let progress = Progress::new(args.epochs);
     let steps = args.epochs as usize * train.len();
-    let (mut step, mut history, mut training_time) = (0, Vec::new(), Duration::ZERO);
+    let (mut step, mut history, mut training_time) = (0, History::new(), Duration::ZERO);
     let mut rows_seen = 0;
     let tape = Tape::new();
     'training: for epoch in 1..=args.epochs {
@@ -152,13 +144,14 @@ fn run(args: &Args) -> Result<ExitCode> {
             }
         }
         training_time += started.elapsed();
-        let done = Epoch {
-            loss: loss_sum / rows as f64,
-            train_accuracy: correct / rows as f64,
-            test_accuracy: accuracy(&predict(&model, &test.0)?, &test.1)?,
-        };
-        progress.report(epoch, &done);
-        history.push(done);
+        let right = accuracy(&predict(&model, &test.0)?, &test.1)?;
+        let done = [
+            ("loss", loss_sum / rows as f64),
+            ("train", 100.0 * correct / rows as f64),
+            ("test", 100.0 * right),
+        ];
+        progress.report(epoch, done.map(|(_, value)| value));
+        history.record(epoch.into(), &done)?;
         if stop.load(Ordering::Relaxed) {
             break 'training;
         }
@@ -172,7 +165,11 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     save_safetensors(&model, &weights)?;
     let curve = args.out.join("curve.svg");
-    write_atomically(&curve, draw(&history).as_bytes())?;
+    let panels = [
+        Panel::new("training loss (nats)").line("loss", "training").from(0.0),
+        Panel::new("accuracy (%)").line("train", "training").line("test", "test").to(100.0),
+    ];
+    history.draw_panels(&curve, "epoch", &panels)?;
     let confusion = ConfusionMatrix::new(&predict(&model, &test.0)?, &test.1)?;
     say(format_args!("\n{confusion}"));
     say(format_args!("rows per second {:.0}", rows_seen as f64 / training_time.as_secs_f64()));
@@ -278,13 +275,10 @@ impl Progress {
         Progress { bar, epochs }
     }
 
-    fn report(&self, epoch: u32, e: &Epoch) {
+    fn report(&self, epoch: u32, [loss, train, test]: [f64; 3]) {
         let message = format!(
-            "epoch {epoch}/{}  loss {:.4}  train {:.2} %  test {:.2} %",
-            self.epochs,
-            e.loss,
-            100.0 * e.train_accuracy,
-            100.0 * e.test_accuracy
+            "epoch {epoch}/{}  loss {loss:.4}  train {train:.2} %  test {test:.2} %",
+            self.epochs
         );
         match &self.bar {
             Some(bar) => {
@@ -300,79 +294,4 @@ impl Progress {
             bar.abandon();
         }
     }
-}
-
-/// Loss and accuracy over the epochs, as SVG.
-fn draw(history: &[Epoch]) -> String {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (900, 400)).into_drawing_area();
-        // Drawing into a string does not fail.
-        let _ = root.fill(&WHITE);
-        let (left, right) = root.split_horizontally(450);
-        let line = |f: fn(&Epoch) -> f64| -> Vec<(usize, f64)> {
-            history.iter().enumerate().map(|(i, e)| (i + 1, f(e))).collect()
-        };
-        let loss = line(|e| e.loss);
-        let top = loss.iter().map(|p| p.1).fold(0.0, f64::max);
-        let _ =
-            panel(&left, "training loss (nats)", (0.0, 1.05 * top), &[("training", BLUE, loss)]);
-        let accuracies = [
-            ("training", BLUE, line(|e| 100.0 * e.train_accuracy)),
-            ("test", RED, line(|e| 100.0 * e.test_accuracy)),
-        ];
-        let low = accuracies.iter().flat_map(|a| &a.2).map(|p| p.1).fold(100.0, f64::min);
-        let _ = panel(&right, "accuracy (%)", ((low - 1.0).max(0.0), 100.0), &accuracies);
-        let _ = root.present();
-    }
-    svg
-}
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
-type Line = (&'static str, RGBColor, Vec<(usize, f64)>);
-
-fn panel(area: &Area<'_>, caption: &str, (low, high): (f64, f64), lines: &[Line]) -> Drawn {
-    let last = lines.iter().map(|l| l.2.len()).max().unwrap_or(1).max(2);
-    let high = high.max(low + 1e-9);
-    let mut chart = ChartBuilder::on(area)
-        .caption(caption, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(48)
-        .build_cartesian_2d(1..last, low..high)
-        .map_err(|e| e.to_string())?;
-    chart
-        .configure_mesh()
-        .x_desc("epoch")
-        .label_style(("sans-serif", 15))
-        .light_line_style(TRANSPARENT)
-        .draw()
-        .map_err(|e| e.to_string())?;
-    for (name, color, points) in lines {
-        // A line of one point would not be seen.
-        let dots = if points.len() < 20 { 3 } else { 0 };
-        let style = color.filled().stroke_width(2);
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(dots))
-            .map_err(|e| e.to_string())?
-            .label(*name)
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
-    }
-    // The legend goes where the lines do not end.
-    let mut ends = lines.iter().filter_map(|l| l.2.last()).map(|p| p.1 > (low + high) / 2.0);
-    let position = match (ends.clone().any(|up| up), ends.any(|up| !up)) {
-        (true, true) => SeriesLabelPosition::MiddleRight,
-        (true, false) => SeriesLabelPosition::LowerRight,
-        (false, _) => SeriesLabelPosition::UpperRight,
-    };
-    chart
-        .configure_series_labels()
-        .position(position)
-        .label_font(("sans-serif", 15))
-        .border_style(BLACK.mix(0.3))
-        .background_style(WHITE)
-        .draw()
-        .map_err(|e| e.to_string())?;
-    Ok(())
 }

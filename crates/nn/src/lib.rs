@@ -37,6 +37,7 @@ pub mod data;
 mod files;
 mod gradcheck;
 pub mod init;
+mod history;
 mod losses;
 pub mod metrics;
 mod modules;
@@ -46,11 +47,16 @@ pub mod reference;
 mod state_dict;
 mod summary;
 mod tensor_file;
+#[cfg(feature = "tensorboard")]
+pub mod tensorboard;
 
 pub use autograd::{self, Error, Result};
 pub use checkpoint::{Checkpoint, Position};
 pub use files::{write_atomically, write_atomically_with};
 pub use gradcheck::{gradcheck_module, gradgradcheck_module};
+pub use history::History;
+#[cfg(feature = "plot")]
+pub use history::{Panel, Scale};
 pub use losses::{
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, DistillationLoss, FocalLoss,
     HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, Loss, MSELoss, NLLLoss, NLLLossOptions,

@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn every_shift_comes_up_and_none_beyond() {
         let (mut g, mut seen) = (Generator::new(0), std::collections::BTreeMap::new());
-        let mut one = vec![0.0; 25];
+        let mut one = [0.0; 25];
         one[12] = 1.0;
         let x = Tensor::from_vec(one.repeat(500), [500, 1, 5, 5]).unwrap();
         let y = RandomShift::new(1).apply(x, &mut g).unwrap().to_vec();
