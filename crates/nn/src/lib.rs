@@ -36,8 +36,8 @@ mod checkpoint;
 pub mod data;
 mod files;
 mod gradcheck;
-pub mod init;
 mod history;
+pub mod init;
 mod losses;
 pub mod metrics;
 mod modules;
@@ -84,6 +84,7 @@ pub mod prelude {
     pub use crate::data::{
         DataLoader, DataLoaderOptions, Dataset, TensorDataset, stratified_split,
     };
+    pub use crate::metrics::{ConfusionMatrix, accuracy, top_k_accuracy};
     pub use crate::modules::{
         Activation, At, Attend, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormOptions,
         CELU, Conv1d, Conv2d, Dropout, Dropout1d, Dropout2d, ELU, Embedding, Flatten, GELU,
@@ -94,7 +95,6 @@ pub mod prelude {
         Softsign, Tanh, Tanhshrink, Threshold, TransformerEncoder, TransformerEncoderLayer,
         TransformerEncoderLayerOptions,
     };
-    pub use crate::metrics::{ConfusionMatrix, accuracy, top_k_accuracy};
     pub use crate::optim::lr_scheduler::{CosineAnnealingLR, LRScheduler, LinearLR, SequentialLR};
     pub use crate::optim::{Adam, AdamOptions, AdamW, Optimizer, Sgd, SgdOptions};
     pub use crate::{
