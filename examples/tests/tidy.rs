@@ -140,3 +140,47 @@ fn the_core_stays_small() {
     }
     assert!(lines < 5000, "{lines} lines of code");
 }
+
+/// Whether a file is in the crate or module called `owner`, or has a type of that name.
+fn belongs(file: &Path, text: &str, owner: &str) -> bool {
+    let word = |l: &str| l.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == owner);
+    let types = ["impl", "pub struct", "pub enum", "pub trait", "pub type"];
+    file.with_extension("").iter().any(|part| part == owner)
+        || text.lines().any(|l| types.iter().any(|t| l.starts_with(t)) && word(l))
+}
+
+/// Whether a file defines a public name: with `pub`, in a trait, or as a row of an enum or a macro's table.
+fn defines(text: &str, name: &str, in_trait: bool) -> bool {
+    let mut documented = false;
+    text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().map(str::trim).any(|line| {
+        let head = line.split(['(', '<', '{', ':', ';', '=', '"']).next().unwrap();
+        let words: Vec<_> = head.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+        let row = documented;
+        documented = line.starts_with("///") || line.starts_with("#[");
+        match words[..] {
+            ["pub", "use", ..] | ["//" | "///" | "//!", ..] => false,
+            ["pub", .., last] => last == name,
+            ["fn", method] => in_trait && method == name,
+            [first, ..] if row => first == name,
+            _ => words.len() > 1 && words.contains(&name) && line.contains(": \""),
+        }
+    })
+}
+
+#[test]
+fn what_the_page_for_pytorch_users_names_exists() {
+    let page = fs::read_to_string(root().join("docs/FROM_PYTORCH.md")).unwrap();
+    let ours = page.lines().filter(|l| l.starts_with('|')).filter_map(|l| l.split('|').nth(2));
+    let mut missing: Vec<_> = ours.flat_map(|ours| ours.split('`').skip(1).step_by(2)).collect();
+    assert!(missing.len() > 400, "{} names", missing.len());
+    let files = sources("crates");
+    missing.retain(|&path| {
+        let mut parts = path.rsplit("::");
+        let (name, owner) = (parts.next().unwrap(), parts.next());
+        !files.iter().filter(|(_, text)| text.contains(name)).any(|(file, text)| {
+            let in_trait = owner.is_some_and(|owner| text.contains(&format!("pub trait {owner}")));
+            owner.is_none_or(|o| belongs(file, text, o)) && defines(text, name, in_trait)
+        })
+    });
+    assert!(missing.is_empty(), "docs/FROM_PYTORCH.md names what is not public: {missing:?}");
+}
