@@ -47,7 +47,8 @@ pub struct Position {
 /// # fn main() -> Result<()> {
 /// # let path = std::env::temp_dir().join(format!("nn-doc-checkpoint-{}", std::process::id()));
 /// let (x, y) = (Tensor::<f32>::ones([6, 4])?, Tensor::from([0_i64, 1, 2, 0, 1, 2]));
-/// let batches = Batches::new(x, y, 2)?;
+/// let options = DataLoaderOptions { batch_size: 2, seed: 2, ..Default::default() };
+/// let loader = DataLoader::new(TensorDataset::new(x, y)?, options)?;
 /// let train = |epochs: u64| -> Result<Vec<f32>> {
 ///     // Everything as at the beginning …
 ///     let mut model = Linear::new(4, 3, &mut Generator::new(0))?;
@@ -63,9 +64,9 @@ pub struct Position {
 ///     let (loss, mut step) = (CrossEntropyLoss::new(CrossEntropyOptions::default())?, start.step);
 ///     for epoch in start.epoch..epochs {
 ///         // The order of an epoch is a function of its number, so a later one needs no earlier one.
-///         let order = batches.shuffled(&mut Generator::with_stream(2, epoch));
 ///         let first = if epoch == start.epoch { start.batch } else { 0 };
-///         for (batch, (x, y)) in (0..).zip(order).skip(first as usize) {
+///         for (batch, rows) in (first..).zip(loader.epoch_from(epoch, first as usize)) {
+///             let (x, y) = rows?;
 ///             let tape = Tape::training(step); // dropout is a function of the step
 ///             let x = x + Tensor::randn([2, 4], &mut noise)?;
 ///             let grads = loss.forward(&model.forward(&tape.constant(x))?, &y)?.backward()?;

@@ -130,11 +130,13 @@ impl Run {
         let rows = 4 * BATCHES as usize;
         let x = Tensor::<f32>::randn([rows, FEATURES], &mut rng).unwrap();
         let y = (0..rows as i64).map(|i| i % CLASSES as i64).collect();
-        let batches = Batches::new(x, Tensor::from_vec(y, [rows]).unwrap(), 4).unwrap();
+        let data = TensorDataset::new(x, Tensor::from_vec(y, [rows]).unwrap()).unwrap();
+        let options = DataLoaderOptions { batch_size: 4, seed: SEED, ..Default::default() };
+        let loader = DataLoader::new(data, options).unwrap();
         while self.position.step < steps {
             let Position { epoch, batch, .. } = self.position;
-            let mut order = Generator::with_stream(SEED, 1000 + epoch);
-            for (x, y) in batches.shuffled(&mut order).skip(batch as usize) {
+            for rows in loader.epoch_from(epoch, batch as usize) {
+                let (x, y) = rows.unwrap();
                 if self.position.step == steps {
                     return;
                 }
