@@ -120,5 +120,12 @@ fn frozen_models_get_no_gradients_and_keep_their_buffers() {
 
 #[test]
 fn what_cannot_be_derived_is_said() {
+    // The compiler's part of the expected text is that of one release.
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = std::process::Command::new(rustc).arg("--version").output().unwrap().stdout;
+    if !String::from_utf8_lossy(&version).starts_with("rustc 1.95.") {
+        println!("skipped: the messages are recorded for rustc 1.95");
+        return;
+    }
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -33,7 +33,7 @@ fn errors_name_the_layer() {
     let mut model = encoder(false);
     model.layers[1].self_attn.in_proj_weight = Parameter::new(randn(&[12, 5]));
     let said = text(model.forward(&constant(&[3, 5, 4])));
-    assert_eq!(said, "layers.1.self_attn.q: linear: inner dimensions differ: [3, 5, 4] × [5, 4]");
+    assert_eq!(said, "layers.1.self_attn.q: linear: inner dimensions differ: [3, 5, 4] × [4, 5]");
     let mut model = encoder(true);
     model.layers[0].linear2 = Linear::new(7, 4, &mut rng()).unwrap();
     let said = text(model.forward(&constant(&[3, 5, 4])));
