@@ -116,6 +116,8 @@ impl Dataset for Telling {
     }
     fn batch(&self, rows: &[usize], _: &mut Generator) -> Result<usize> {
         let _ = self.0.send(rows[0]);
+        // Long enough for an epoch to be dropped while a batch is being made.
+        std::thread::sleep(Duration::from_millis(50));
         Ok(rows[0])
     }
 }
