@@ -113,11 +113,10 @@ pub struct Position {
 /// let cells = cells.collect::<std::result::Result<Vec<f32>, _>>()?;
 /// let x = Tensor::from_vec(cells, [text.lines().count(), 3])?;
 /// let logits = model.forward(&Var::constant(x))?; // on no tape: nothing is recorded
-/// let classes = logits.value().argmax_dim(1, false)?;
-/// for class in classes.to_vec() {
+/// for class in logits.value().argmax_dim(1, false)?.to_vec() {
 ///     println!("{class}");
 /// }
-/// # assert_eq!(classes.shape(), [2]);
+/// # assert_eq!(logits.shape(), [2, 2]);
 /// # std::fs::remove_dir_all(&directory)?;
 /// # Ok(())
 /// # }
