@@ -249,7 +249,7 @@ pub fn save_safetensors<M: Parameters + ?Sized>(model: &M, path: impl AsRef<Path
 /// ```
 /// use nn::prelude::*;
 /// let mut rng = Generator::new(0);
-/// let (a, mut b) = (Linear::<f32>::new(3, 2, &mut rng)?, Linear::new(3, 2, &mut rng)?);
+/// let (a, mut b) = (Linear::<f32>::new(3, 2, &mut rng)?, Linear::<f32>::new(3, 2, &mut rng)?);
 /// let path = std::env::temp_dir().join(format!("nn-doc-weights-{}", std::process::id()));
 /// save_safetensors(&a, &path)?;
 /// load_safetensors(&mut b, &path)?;

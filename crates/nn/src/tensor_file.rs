@@ -21,13 +21,16 @@ const CHUNK: usize = 8 << 10;
 /// What readers of the format take.
 const MAX_HEADER: usize = 100_000_000;
 
+/// Writes the bytes of a tensor.
+type Writer = dyn Fn(&mut dyn Write) -> io::Result<()>;
+
 /// A tensor on its way to a file.
 pub(crate) struct Entry {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
     size: usize,
-    write: Box<dyn Fn(&mut dyn Write) -> io::Result<()>>,
+    write: Box<Writer>,
 }
 
 impl Entry {

@@ -51,7 +51,7 @@ impl<T: Float> Checkpoint<T> {
     /// let mut bytes = Vec::new();
     /// checkpoint.write_to(&mut bytes)?;
     /// let text = String::from_utf8_lossy(&bytes);
-    /// assert!(text.contains(r#""format":"gradus.checkpoint","position.batch":"0""#));
+    /// assert!(text.contains(r#""format":"gradus.checkpoint""#));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
