@@ -66,10 +66,11 @@ fn network(rng: &mut Generator) -> Result<Sequential<f32>> {
             model.push(MaxPool2d::new([2, 2], MaxPoolOptions::default()));
         }
     }
-    Ok(model
-        .append(Flatten::new(1, -1))
-        .append(Dropout::new(0.3))
-        .append(Linear::new(48 * 2 * 2, 10, rng)?))
+    Ok(model.append(Flatten::new(1, -1)).append(Dropout::new(0.3)).append(Linear::new(
+        48 * 2 * 2,
+        10,
+        rng,
+    )?))
 }
 
 /// The confusion matrix of a run, and its mistakes; none where it was interrupted.
@@ -97,8 +98,7 @@ fn once(
     let mut optimizer =
         AdamW::new(AdamOptions { lr: args.lr, weight_decay: 0.01, ..Default::default() })?;
     let steps = u64::from(args.epochs) * loader.len() as u64;
-    let cycle =
-        OneCycleOptions { max_lr: vec![args.lr], total_steps: steps, ..Default::default() };
+    let cycle = OneCycleOptions { max_lr: vec![args.lr], total_steps: steps, ..Default::default() };
     let mut scheduler = LRScheduler::new(&mut optimizer, OneCycleLR::new(cycle)?)?;
     let tape = Tape::training(seed);
     for epoch in 0..args.epochs {

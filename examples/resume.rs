@@ -125,11 +125,6 @@ impl Training {
     }
 }
 
-/// The batches of an epoch that are still to be done. Their order depends on the epoch's number alone.
-fn rest_of_epoch(data: &Batches<f32>, seed: u64, at: Position) -> impl Iterator<Item = Rows> {
-    data.shuffled(&mut Generator::with_stream(seed, 3 + at.epoch)).skip(at.batch as usize)
-}
-
 fn run(args: &Args) -> Result<ExitCode> {
     let csv = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.csv");
     let (x, y) = read_csv::<f32>(csv, 64, 10)?;
@@ -137,8 +132,11 @@ fn run(args: &Args) -> Result<ExitCode> {
     let (train, test) = stratified_split(&y, 0.2, &mut Generator::with_stream(args.seed, 0))?;
     let rows = |i| -> Result<Rows> { Ok((x.index_select(0, i)?, y.index_select(0, i)?)) };
     let ((x, y), test) = (rows(&train)?, rows(&test)?);
-    let data = Batches::new(x, y, BATCH_SIZE)?;
-    let batches = data.iter().len() as u64;
+    // The order of an epoch depends on the seed and its number alone.
+    let options =
+        DataLoaderOptions { batch_size: BATCH_SIZE, seed: args.seed, ..Default::default() };
+    let loader = DataLoader::new(TensorDataset::new(x, y)?, options)?;
+    let batches = loader.len() as u64;
     let steps = args.epochs * batches;
 
     let path = args.out.join("run.safetensors");
@@ -157,7 +155,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     let bar = ProgressBar::new(steps);
     let mut stopped = false;
     while training.position.epoch < args.epochs && !stopped {
-        for (x, y) in rest_of_epoch(&data, args.seed, training.position) {
+        let Position { epoch, batch, .. } = training.position;
+        for rows in loader.epoch_from(epoch, batch as usize) {
+            let (x, y) = rows?;
             training.step(args, x, &y)?;
             let Position { epoch, batch, step } = training.position;
             let (step, over) = (step + 1, batch + 1 == batches);

@@ -119,6 +119,7 @@ impl Options<'_> {
             mask: self.0.get("attn_mask").map(mask),
             causal: self.has("is_causal") && self.flag("is_causal"),
             scale: self.has("scale").then(|| self.float("scale")),
+            dropout: 0.0,
         }
     }
 

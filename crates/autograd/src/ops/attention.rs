@@ -271,7 +271,7 @@ mod tests {
             close(&attend(x, &causal), &naive(x, root, below));
             let bias = randn(&[l, s], 4);
             let mask = Some(AttentionMask::Add(Var::constant(bias.clone())));
-            let options = AttentionOptions { mask, scale: Some(2.0), causal: true };
+            let options = AttentionOptions { mask, scale: Some(2.0), causal: true, dropout: 0.0 };
             let bias = bias.to_vec();
             close(&attend(x, &options), &naive(x, 2.0, |i, j| bias[i * s + j] + below(i, j)));
             let keep = Tensor::<i64>::arange(0, (l * s) as i64, 1).unwrap().remainder(3).unwrap();
