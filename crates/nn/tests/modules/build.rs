@@ -13,9 +13,9 @@ pub(crate) enum Subject {
     Module(Boxed),
     Embedding(Embedding<f64>, Tensor<i64>),
     /// With the number of heads, and whether the last input is a mask.
-    Attention(MultiheadAttention<f64>, Attend<f64>, usize, bool),
-    Layer(TransformerEncoderLayer<f64>, Attend<f64>),
-    Encoder(TransformerEncoder<f64>, Attend<f64>),
+    Attention(Box<MultiheadAttention<f64>>, Attend<f64>, usize, bool),
+    Layer(Box<TransformerEncoderLayer<f64>>, Attend<f64>),
+    Encoder(Box<TransformerEncoder<f64>>, Attend<f64>),
     Gru(GRU<f64>),
     Lstm(LSTM<f64>),
 }
@@ -118,7 +118,7 @@ fn build(case: &Case<'_>) -> Result<Subject> {
             let (width, heads) = (case.size("d_model"), case.size("nhead"));
             let options = layer_options(case);
             let layer = TransformerEncoderLayer::new(width, heads, options, rng)?;
-            Subject::Layer(layer, attend(case)?)
+            Subject::Layer(Box::new(layer), attend(case)?)
         }
         "TransformerEncoder" => encoder(case, rng)?,
         "GRU" => {
@@ -158,7 +158,7 @@ fn multihead(case: &Case<'_>, rng: &mut Generator) -> Result<Subject> {
     let heads = case.size("num_heads");
     let layer = MultiheadAttention::new(case.size("embed_dim"), heads, options, rng)?;
     let masked = case.input_names().contains(&"mask");
-    Ok(Subject::Attention(layer, attend(case)?, heads, masked))
+    Ok(Subject::Attention(Box::new(layer), attend(case)?, heads, masked))
 }
 
 /// PyTorch's truth values say what is hidden.
@@ -194,7 +194,7 @@ fn encoder(case: &Case<'_>, rng: &mut Generator) -> Result<Subject> {
     let norm = NormOptions { eps: Some(options.layer_norm_eps), ..Default::default() };
     encoder.norm =
         if case.flag("norm", false) { Some(LayerNorm::new([width], norm)?) } else { None };
-    Ok(Subject::Encoder(encoder, attend(case)?))
+    Ok(Subject::Encoder(Box::new(encoder), attend(case)?))
 }
 
 fn recurrent_options(case: &Case<'_>) -> RecurrentOptions {
