@@ -121,7 +121,7 @@ impl<T: Float> MultiheadAttention<T> {
     ) -> Result<Self> {
         let op = "MultiheadAttention";
         let invalid = |name, reason| Error::InvalidArgument { op, name, reason };
-        if heads == 0 || width % heads > 0 {
+        if heads == 0 || !width.is_multiple_of(heads) {
             let reason = format!("must divide the {width} features, found {heads}");
             return Err(invalid("heads", reason));
         }

@@ -68,7 +68,7 @@ impl<T: Float, const D: usize> Conv<T, D> {
     ) -> Result<Self> {
         let invalid = |name, reason| Error::InvalidArgument { op: "Conv", name, reason };
         let groups = options.groups;
-        if groups == 0 || inputs % groups > 0 || outputs % groups > 0 {
+        if groups == 0 || [inputs, outputs].iter().any(|n| !n.is_multiple_of(groups)) {
             let reason = format!("must divide {inputs} and {outputs} channels, found {groups}");
             return Err(invalid("groups", reason));
         }

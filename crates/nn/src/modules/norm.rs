@@ -144,7 +144,7 @@ impl<T: Float> GroupNorm<T> {
     /// # Errors
     /// [`Error::InvalidArgument`] unless the groups divide the channels; [`Error::SizeOverflow`].
     pub fn new(groups: usize, channels: usize, options: NormOptions) -> Result<Self> {
-        if groups == 0 || channels % groups > 0 {
+        if groups == 0 || !channels.is_multiple_of(groups) {
             let reason = format!("must divide {channels} channels, found {groups}");
             return Err(Error::InvalidArgument { op: "GroupNorm", name: "groups", reason });
         }
