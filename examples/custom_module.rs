@@ -186,7 +186,7 @@ fn draw(
         let line = LineSeries::new(fit, RED.stroke_width(2));
         chart.draw_series(line)?.label("fit").legend(key(RED));
         let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::UpperLeft).border_style(BLACK).draw()?;
+        labels.position(SeriesLabelPosition::UpperRight).border_style(BLACK).draw()?;
     }
     Ok(svg)
 }
