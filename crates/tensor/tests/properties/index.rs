@@ -155,36 +155,70 @@ fn index_add<T: Float + Sample>(case: &mut Case) {
     x.check();
 }
 
-/// Any views in turn, of the positions of the elements and of the zeros alike.
+/// Views in turn, and what they read: the positions of the elements.
+struct Views {
+    shape: Vec<usize>,
+    steps: Vec<u64>,
+    seen: Twin<i64>,
+    /// Whether a view of all that is no view came out, as `reshape` makes it.
+    copied: bool,
+}
+
+impl Views {
+    fn new(case: &mut Case) -> Self {
+        let steps: Vec<u64> = (0..case.choices.below(4)).map(|_| case.choices.bits()).collect();
+        let data = (0..case.shape.iter().product::<usize>() as i64).collect();
+        let positions = Twin::of(Dense { shape: case.shape.clone(), data });
+        let seen = steps.iter().fold(positions.clone(), |twin, &step| twin.step(step));
+        let copied = seen.view.numel() > 0 && !seen.view.shares_storage(&positions.view);
+        Views { shape: case.shape.clone(), steps, seen, copied }
+    }
+
+    fn of<T: Arithmetic + Number>(&self, x: &Tensor<T>) -> tensor::Result<Tensor<T>> {
+        let data = vec![T::ZERO; self.shape.iter().product()];
+        let twin = Twin { view: x.clone(), dense: Dense { shape: self.shape.clone(), data } };
+        Ok(self.steps.iter().fold(twin, |twin, &step| twin.step(step)).view)
+    }
+
+    /// Adds what stands in `source` where the views read.
+    fn add_to<T: Arithmetic + Number>(&self, want: &mut Dense<T>, source: &Dense<T>) {
+        for (&at, &x) in self.seen.dense.data.iter().zip(&source.data) {
+            want.data[at as usize] = Arithmetic::add(want.data[at as usize], x);
+        }
+    }
+}
+
 fn scatter_view<T: Arithmetic + Number>(case: &mut Case) {
-    let numel: usize = case.shape.iter().product();
-    let steps: Vec<u64> = (0..case.choices.below(4)).map(|_| case.choices.bits()).collect();
-    let data = (0..numel as i64).collect();
-    let positions = Twin::of(Dense { shape: case.shape.clone(), data });
-    let seen = steps.iter().fold(positions.clone(), |twin, &step| twin.step(step));
-    let view = |zeros: &Tensor<T>| {
-        let dense = Dense { shape: case.shape.clone(), data: vec![T::ZERO; numel] };
-        let twin = Twin { view: zeros.clone(), dense };
-        Ok(steps.iter().fold(twin, |twin, &step| twin.step(step)).view)
-    };
-    let source = Twin::<T>::strided(&seen.dense.shape, case.choices.bits(), integers);
+    let views = Views::new(case);
+    let view = |x: &Tensor<T>| views.of(x);
+    let source = Twin::<T>::strided(&views.seen.dense.shape, case.choices.bits(), integers);
     let got = source.view.scatter_view(&case.shape[..], view);
-    if seen.view.numel() > 0 && !seen.view.shares_storage(&positions.view) {
+    if views.copied {
         return rejects("scatter_view", got);
     }
-    let mut want = Dense { shape: case.shape.clone(), data: vec![T::ZERO; numel] };
-    for (&at, &x) in seen.dense.data.iter().zip(&source.dense.data) {
-        want.data[at as usize] = Arithmetic::add(want.data[at as usize], x);
-    }
+    let data = vec![T::ZERO; case.shape.iter().product()];
+    let mut want = Dense { shape: case.shape.clone(), data };
+    views.add_to(&mut want, &source.dense);
     same(&got.unwrap(), &want);
     let wider = source.view.unsqueeze(0).unwrap();
     rejects("scatter_view", wider.scatter_view(&case.shape[..], view));
-    // The same onto something strided that somebody else holds.
+    source.check();
+}
+
+/// Onto something strided that somebody else holds.
+fn add_through_view<T: Arithmetic + Number>(case: &mut Case) {
+    let views = Views::new(case);
+    let view = |x: &Tensor<T>| views.of(x);
+    let source = Twin::<T>::strided(&views.seen.dense.shape, case.choices.bits(), integers);
     let base = Twin::<T>::strided(&case.shape, case.choices.bits(), integers);
-    for (sum, &x) in want.data.iter_mut().zip(&base.dense.data) {
-        *sum = Arithmetic::add(*sum, x);
+    let got = base.view.clone().add_through_view(&source.view, view);
+    if views.copied {
+        return rejects("add_through_view", got);
     }
-    same(&base.view.clone().add_through_view(&source.view, view).unwrap(), &want);
+    let mut want = Dense { shape: case.shape.clone(), data: base.dense.data.clone() };
+    views.add_to(&mut want, &source.dense);
+    same(&got.unwrap(), &want);
+    let wider = source.view.unsqueeze(0).unwrap();
     rejects("add_through_view", base.view.clone().add_through_view(&wider, view));
     base.check();
     source.check();
@@ -247,6 +281,7 @@ all_types! {
     scatter_add: f32 f64 i64 u8;
     index_add: f32 f64;
     scatter_view: f32 f64 i64 u8;
+    add_through_view: f32 f64 i64 u8;
     masked_fill: f32 f64 i64 u8 bool;
     masked_select: f32 f64 i64 u8 bool;
 }
