@@ -174,7 +174,7 @@ impl Views {
         Views { shape: case.shape.clone(), steps, seen, copied }
     }
 
-    fn of<T: Arithmetic + Number>(&self, x: &Tensor<T>) -> tensor::Result<Tensor<T>> {
+    fn of<T: Arithmetic + Number>(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let data = vec![T::ZERO; self.shape.iter().product()];
         let twin = Twin { view: x.clone(), dense: Dense { shape: self.shape.clone(), data } };
         Ok(self.steps.iter().fold(twin, |twin, &step| twin.step(step)).view)
